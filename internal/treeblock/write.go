@@ -1,0 +1,124 @@
+package treeblock
+
+import (
+	"cmp"
+	"context"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gobtrfs/gobtrfs/internal/checksum"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/treecheck"
+)
+
+// Create returns a new, zeroed, dirty block at the address. Whatever was known about that address is forgotten.
+func (s *Store) Create(at ondisk.Bytenr) *Block {
+	b := &Block{data: make(ondisk.Block, s.opt.Nodesize), born: s.seq.Add(1)}
+	b.data.SetBytenr(at)
+	sh := s.shard(at)
+	sh.mu.Lock()
+	if sh.dirty[at] == nil {
+		s.dirty.Add(1)
+	}
+	sh.drop(at)
+	sh.dirty[at] = b
+	sh.mu.Unlock()
+	return b
+}
+
+// Drop forgets the block at the address, dirty or not.
+func (s *Store) Drop(at ondisk.Bytenr) {
+	sh := s.shard(at)
+	sh.mu.Lock()
+	if sh.dirty[at] != nil {
+		s.dirty.Add(-1)
+	}
+	sh.drop(at)
+	sh.mu.Unlock()
+}
+
+// Seq returns the Born of the newest block.
+func (s *Store) Seq() uint64 { return s.seq.Load() }
+
+// Dirty returns how many blocks wait to be written.
+func (s *Store) Dirty() int { return int(s.dirty.Load()) }
+
+// Abandon forgets all dirty blocks.
+func (s *Store) Abandon() {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		s.dirty.Add(-int64(len(sh.dirty)))
+		clear(sh.dirty)
+		sh.mu.Unlock()
+	}
+}
+
+// WriteDirty checks, seals and writes every dirty block, sorted by address. When it returns nil all of them are
+// committed blocks (the caller still has to flush the devices). After an error all are still dirty.
+// No tree may be changed meanwhile.
+func (s *Store) WriteDirty(ctx context.Context) error {
+	blocks := s.collect()
+	if err := s.writeAll(ctx, blocks); err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		at := b.Bytenr()
+		sh := s.shard(at)
+		sh.mu.Lock()
+		b.born = 0
+		delete(sh.dirty, at)
+		sh.put(at, b)
+		sh.mu.Unlock()
+	}
+	s.dirty.Add(-int64(len(blocks)))
+	s.written.Add(int64(len(blocks)))
+	return nil
+}
+
+func (s *Store) collect() []*Block {
+	blocks := make([]*Block, 0, s.Dirty())
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for _, b := range sh.dirty {
+			blocks = append(blocks, b)
+		}
+		sh.mu.Unlock()
+	}
+	slices.SortFunc(blocks, func(a, b *Block) int { return cmp.Compare(a.Bytenr(), b.Bytenr()) })
+	return blocks
+}
+
+// writeAll writes in runs of neighbours, several runs at a time.
+func (s *Store) writeAll(ctx context.Context, blocks []*Block) error {
+	const run = 64
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for part := range slices.Chunk(blocks, run) {
+		g.Go(func() error {
+			for _, b := range part {
+				if err := s.write(ctx, b.data); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (s *Store) write(ctx context.Context, b ondisk.Block) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.SetFlags(b.Flags() | ondisk.FlagWritten)
+	if err := treecheck.Check(b, s.context(true)); err != nil {
+		return err
+	}
+	clear(b[:32])
+	checksum.Sum(s.opt.Csum, b[:s.opt.Csum.Size()], b[32:])
+	return s.backend.WriteBlock(ctx, b.Bytenr(), b)
+}
