@@ -1,0 +1,161 @@
+package btree
+
+import (
+	"context"
+
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/treeblock"
+)
+
+// window is how many leaves a cursor asks for ahead of itself once it moves from leaf to leaf.
+const window = 12
+
+// Cursor walks over the items of a tree in key order. It holds until the tree changes.
+type Cursor struct {
+	t     *Tree
+	p     path
+	valid bool
+	moves int              // leaves passed in one direction since the last search
+	ahead int              // slots of the node above the leaf that were asked for
+	node  *treeblock.Block // the node that ahead is about
+}
+
+// Seek returns a cursor at the first item whose key is not less than key. It is not Valid if there is none.
+func (t *Tree) Seek(ctx context.Context, key ondisk.Key) (*Cursor, error) {
+	c := &Cursor{t: t}
+	if _, err := c.p.find(ctx, t, key); err != nil {
+		return nil, err
+	}
+	return c, c.settle(ctx)
+}
+
+// SeekLast returns a cursor at the last item whose key is not greater than key. It is not Valid if there is none.
+func (t *Tree) SeekLast(ctx context.Context, key ondisk.Key) (*Cursor, error) {
+	c := &Cursor{t: t}
+	found, err := c.p.find(ctx, t, key)
+	if err != nil || found {
+		c.valid = found
+		return c, err
+	}
+	// A search ends in the leaf that holds the last smaller key, unless the tree has none.
+	c.p.slot[0]--
+	c.valid = c.p.slot[0] >= 0
+	return c, nil
+}
+
+// settle makes a cursor that may stand behind its leaf's last item stand on an item.
+func (c *Cursor) settle(ctx context.Context) error {
+	c.valid = true
+	if c.p.slot[0] < c.p.block[0].Data().NrItems() {
+		return nil
+	}
+	return c.NextLeaf(ctx)
+}
+
+// Valid tells whether the cursor stands on an item.
+func (c *Cursor) Valid() bool { return c.valid }
+
+// Key returns the item's key.
+func (c *Cursor) Key() ondisk.Key { return c.p.block[0].Data().Key(c.p.slot[0]) }
+
+// Data returns the item's body.
+func (c *Cursor) Data() []byte { return c.p.block[0].Data().Item(c.p.slot[0]) }
+
+// Leaf returns the leaf that holds the item.
+func (c *Cursor) Leaf() *treeblock.Block { return c.p.block[0] }
+
+// Slot returns the item's place in its leaf.
+func (c *Cursor) Slot() int { return c.p.slot[0] }
+
+// Next moves to the next item. After the last one the cursor is not Valid.
+func (c *Cursor) Next(ctx context.Context) error {
+	if !c.valid {
+		return nil
+	}
+	c.p.slot[0]++
+	if c.p.slot[0] < c.p.block[0].Data().NrItems() {
+		return nil
+	}
+	return c.NextLeaf(ctx)
+}
+
+// NextLeaf moves to the first item of the next leaf.
+func (c *Cursor) NextLeaf(ctx context.Context) error {
+	if !c.valid {
+		return nil
+	}
+	if c.moves++; c.moves > 1 {
+		c.prefetch(ctx)
+	}
+	ok, err := c.p.step(ctx, c.t, false)
+	c.valid = ok && err == nil && c.p.block[0].Data().NrItems() > 0
+	return err
+}
+
+// Prev moves to the item before. Before the first one the cursor is not Valid.
+func (c *Cursor) Prev(ctx context.Context) error {
+	if !c.valid {
+		return nil
+	}
+	if c.p.slot[0] > 0 {
+		c.p.slot[0]--
+		return nil
+	}
+	ok, err := c.p.step(ctx, c.t, true)
+	c.valid = ok && err == nil
+	return err
+}
+
+// Advance moves forward to the first item whose key is not less than key; it stays if it is there or behind already.
+// A sweep over sorted keys costs one search within the leaf for keys that are near.
+func (c *Cursor) Advance(ctx context.Context, key ondisk.Key) error {
+	if !c.valid || !c.Key().Less(key) {
+		return nil
+	}
+	level := 0
+	for level < c.p.top && !c.covers(level, key) {
+		level++
+	}
+	if level > 1 {
+		c.moves = 0
+	}
+	if _, err := c.p.descend(ctx, c.t, level, key); err != nil {
+		c.valid = false
+		return err
+	}
+	return c.settle(ctx)
+}
+
+// covers tells whether the block at the level of the path is the one under which the key belongs.
+func (c *Cursor) covers(level int, key ondisk.Key) bool {
+	for l := level + 1; l <= c.p.top; l++ {
+		b, next := c.p.block[l].Data(), c.p.slot[l]+1
+		if next < b.NrItems() {
+			return key.Less(b.Key(next))
+		}
+	}
+	return true
+}
+
+// prefetch asks for the leaves that come next below the same node.
+func (c *Cursor) prefetch(ctx context.Context) {
+	if c.p.top == 0 {
+		return
+	}
+	b := c.p.block[1]
+	if c.node != b {
+		c.node, c.ahead = b, c.p.slot[1]+1
+	}
+	end := min(c.p.slot[1]+1+window, b.Data().NrItems())
+	if end-c.ahead < min(window/2, b.Data().NrItems()-c.ahead) {
+		return
+	}
+	var ps [window]treeblock.Promise
+	n := 0
+	for slot := max(c.ahead, c.p.slot[1]+1); slot < end; slot++ {
+		ps[n] = ChildPromise(c.t.id, b.Data(), slot)
+		n++
+	}
+	c.ahead = end
+	c.t.store.Prefetch(ctx, ps[:n])
+}
