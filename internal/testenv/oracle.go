@@ -1,0 +1,110 @@
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// Loop makes a loop device of an image; it goes when the test ends.
+func Loop(t testing.TB, image string) string {
+	t.Helper()
+	NeedKernel(t)
+	dev := strings.TrimSpace(Run(t, "losetup", "--show", "-f", image))
+	t.Cleanup(func() { exec.Command("losetup", "-d", dev).Run() })
+	return dev
+}
+
+// Check judges a volume with btrfs check, checksums of data included, and fails
+// the test when that finds anything.
+func Check(t testing.TB, images ...string) {
+	t.Helper()
+	if out, ok := TryCheck(t, images...); !ok {
+		t.Fatalf("btrfs check %s:\n%s", strings.Join(images, " "), tail(out, 4000))
+	}
+}
+
+// TryCheck is Check that gives the verdict.
+func TryCheck(t testing.TB, images ...string) (output string, ok bool) {
+	t.Helper()
+	NeedProgs(t)
+	target := images[0]
+	var loops []string
+	if len(images) > 1 {
+		NeedKernel(t)
+		for _, i := range images {
+			loops = append(loops, strings.TrimSpace(Run(t, "losetup", "--show", "-f", i)))
+		}
+		target = loops[0]
+		Run(t, "btrfs", append([]string{"device", "scan"}, loops...)...)
+	}
+	out, err := exec.Command("btrfs", "check", "--readonly", "--check-data-csum", target).CombinedOutput()
+	for _, l := range loops {
+		exec.Command("btrfs", "device", "scan", "-u", l).Run()
+		exec.Command("losetup", "-d", l).Run()
+	}
+	text := string(out)
+	return text, err == nil && !strings.Contains(text, "ERROR:") && !strings.Contains(text, "WARNING:") && strings.Contains(text, "no error found")
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+// Mount mounts a volume with the kernel and gives the directory; it is unmounted
+// when the test ends. Opts are mount options.
+func Mount(t testing.TB, images []string, opts ...string) string {
+	t.Helper()
+	NeedKernel(t)
+	NeedProgs(t)
+	dir, err := os.MkdirTemp("", "gobtrfs-mnt-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var loops []string
+	t.Cleanup(func() {
+		exec.Command("umount", dir).Run()
+		for _, l := range loops {
+			exec.Command("btrfs", "device", "scan", "-u", l).Run()
+			exec.Command("losetup", "-d", l).Run()
+		}
+		os.Remove(dir)
+	})
+	for _, i := range images {
+		loops = append(loops, strings.TrimSpace(Run(t, "losetup", "--show", "-f", i)))
+	}
+	if len(loops) > 1 {
+		Run(t, "btrfs", append([]string{"device", "scan"}, loops...)...)
+	}
+	o := strings.Join(append([]string{"nodiscard"}, opts...), ",")
+	Run(t, "mount", "-t", "btrfs", "-o", o, loops[0], dir)
+	return dir
+}
+
+// Umount unmounts early; the loop devices stay until the test ends but do not
+// hold the file system any more.
+func Umount(t testing.TB, dir string) {
+	t.Helper()
+	Run(t, "umount", dir)
+}
+
+// MakeVolume makes a volume with mkfs.btrfs in an image of size bytes.
+func MakeVolume(t testing.TB, image string, size int64, args ...string) {
+	t.Helper()
+	NeedProgs(t)
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	Run(t, "mkfs.btrfs", append(append([]string{"-q", "-f"}, args...), image)...)
+}
