@@ -10,6 +10,9 @@ import (
 // window is how many leaves a cursor asks for ahead of itself once it moves from leaf to leaf.
 const window = 12
 
+// near is how many leaves on a move may go so that the leaves between are worth reading.
+const near = 3
+
 // Cursor walks over the items of a tree in key order. It holds until the tree changes.
 type Cursor struct {
 	t     *Tree
@@ -116,12 +119,18 @@ func (c *Cursor) Advance(ctx context.Context, key ondisk.Key) error {
 	for level < c.p.top && !c.covers(level, key) {
 		level++
 	}
-	if level > 1 {
-		c.moves = 0
-	}
+	old := c.p.slot[1]
 	if _, err := c.p.descend(ctx, c.t, level, key); err != nil {
 		c.valid = false
 		return err
+	}
+	switch {
+	case level > 1 || c.p.slot[1]-old > near:
+		c.moves = 0
+	case level == 1:
+		if c.moves++; c.moves > 1 {
+			c.prefetch(ctx)
+		}
 	}
 	return c.settle(ctx)
 }
@@ -137,25 +146,31 @@ func (c *Cursor) covers(level int, key ondisk.Key) bool {
 	return true
 }
 
-// prefetch asks for the leaves that come next below the same node.
+// prefetch asks for the leaves that come next below the same node, and at its end for the next node.
 func (c *Cursor) prefetch(ctx context.Context) {
 	if c.p.top == 0 {
 		return
 	}
 	b := c.p.block[1]
+	d := b.Data()
 	if c.node != b {
 		c.node, c.ahead = b, c.p.slot[1]+1
 	}
-	end := min(c.p.slot[1]+1+window, b.Data().NrItems())
-	if end-c.ahead < min(window/2, b.Data().NrItems()-c.ahead) {
-		return
+	from := max(c.ahead, c.p.slot[1]+1)
+	end := min(c.p.slot[1]+1+window, d.NrItems())
+	if end-from < window/2 && end < d.NrItems() || from >= end {
+		return // ask for several at a time
 	}
-	var ps [window]treeblock.Promise
+	var ps [window + 1]treeblock.Promise
 	n := 0
-	for slot := max(c.ahead, c.p.slot[1]+1); slot < end; slot++ {
-		ps[n] = ChildPromise(c.t.id, b.Data(), slot)
+	for slot := from; slot < end; slot++ {
+		ps[n] = ChildPromise(c.t.id, d, slot)
 		n++
 	}
 	c.ahead = end
+	if up := c.p.slot[2] + 1; end == d.NrItems() && c.p.top > 1 && up < c.p.block[2].Data().NrItems() {
+		ps[n] = ChildPromise(c.t.id, c.p.block[2].Data(), up)
+		n++
+	}
 	c.t.store.Prefetch(ctx, ps[:n])
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
 	"github.com/gobtrfs/gobtrfs/internal/btree/btreetest"
@@ -282,6 +284,51 @@ func BenchmarkScan(b *testing.B) {
 		}
 		if err != nil || n != 1_300_000 {
 			b.Fatal(n, err)
+		}
+	}
+}
+
+// A scan with nothing in memory reads each block once, several at a time.
+func TestScanReadsAhead(t *testing.T) {
+	v, tree := built(t, 4096, 100000, 30)
+	blocks := len(shape(t, tree).Blocks)
+	cold := v.Reopen(1 << 30)
+	before := v.Reads()
+	var now, most atomic.Int64
+	v.Fault = func(ondisk.Bytenr, int, []byte) error {
+		most.Store(max(most.Load(), now.Add(1)))
+		time.Sleep(100 * time.Microsecond)
+		now.Add(-1)
+		return nil
+	}
+	c, err := btree.New(cold.Store, tree.ID(), tree.Root(), nil).Seek(t.Context(), ondisk.Key{})
+	n := 0
+	for err == nil && c.Valid() {
+		n++
+		err = c.Next(t.Context())
+	}
+	cold.Store.Close()
+	if err != nil || n != 100000 {
+		t.Fatal(n, err)
+	}
+	if got := v.Reads() - before; got != blocks {
+		t.Errorf("%d reads of %d blocks", got, blocks)
+	}
+	if most.Load() < 4 {
+		t.Errorf("at most %d reads at a time", most.Load())
+	}
+}
+
+// A sweep over sorted keys, the way references are looked up.
+func BenchmarkSweep(b *testing.B) {
+	_, tree := built(b, 16384, 1_300_000, 33)
+	for b.Loop() {
+		c, err := tree.Seek(b.Context(), ondisk.Key{})
+		for i := 1; err == nil && i <= 1_300_000; i += 20 {
+			err = c.Advance(b.Context(), seqKey(2*i))
+		}
+		if err != nil {
+			b.Fatal(err)
 		}
 	}
 }
