@@ -118,7 +118,24 @@ func Image(t testing.TB, name string) string {
 }
 
 // Images unpacks a volume on one or more devices, in the order of its devices.
+// The test may change the copies.
 func Images(t testing.TB, name string) []string {
+	t.Helper()
+	scratch := Scratch(t)
+	var out []string
+	for _, from := range ReadImages(t, name) {
+		to := filepath.Join(scratch, filepath.Base(from))
+		if err := CopySparse(from, to); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, to)
+	}
+	return out
+}
+
+// ReadImages gives unpacked images of a volume that the test must not change:
+// all tests of this machine share them.
+func ReadImages(t testing.TB, name string) []string {
 	t.Helper()
 	dir := imageDir(t)
 	files := []string{filepath.Join(dir, name+".img.zst")}
@@ -130,16 +147,42 @@ func Images(t testing.TB, name string) []string {
 	}
 	sort.Strings(files)
 	m := ReadManifest(t, name, "")
-	scratch := Scratch(t)
 	var out []string
 	for _, f := range files {
-		to := filepath.Join(scratch, strings.TrimSuffix(filepath.Base(f), ".zst"))
-		if err := Unpack(f, to, sizeOf(m, f)); err != nil {
+		to, err := unpacked(f, sizeOf(m, f))
+		if err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, to)
 	}
 	return out
+}
+
+// unpacked gives the shared unpacked form of a packed image, which it makes when
+// it is not there yet.
+func unpacked(file string, size int64) (string, error) {
+	fi, err := os.Stat(file)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("gobtrfs-corpus-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	to := filepath.Join(dir, strings.TrimSuffix(filepath.Base(file), ".zst"))
+	if old, err := os.Stat(to); err == nil && old.ModTime().After(fi.ModTime()) {
+		return to, nil
+	}
+	tmp, err := os.CreateTemp(dir, "unpack-")
+	if err != nil {
+		return "", err
+	}
+	tmp.Close()
+	if err := Unpack(file, tmp.Name(), size); err != nil {
+		os.Remove(tmp.Name())
+		return "", err
+	}
+	return to, os.Rename(tmp.Name(), to)
 }
 
 // sizeOf is the unpacked size of an image; 0 when the manifest does not tell.

@@ -72,6 +72,12 @@ func New(backend Backend, opt Options) *Store {
 	return s
 }
 
+// AddFSID accepts blocks that carry this UUID too: those of a seed device. It is
+// for the time when a volume is being opened, before others use the store.
+func (s *Store) AddFSID(id ondisk.UUID) {
+	s.opt.FSIDs = append(append([]ondisk.UUID{}, s.opt.FSIDs...), id)
+}
+
 // Nodesize returns the size of every block.
 func (s *Store) Nodesize() uint32 { return s.opt.Nodesize }
 

@@ -1,0 +1,72 @@
+package volume
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+)
+
+// Features that can be read, and those that can be written too.
+const (
+	incompatRead = ondisk.IncompatMixedBackref | ondisk.IncompatDefaultSubvol | ondisk.IncompatMixedGroups | ondisk.IncompatCompressLZO |
+		ondisk.IncompatCompressZstd | ondisk.IncompatBigMetadata | ondisk.IncompatExtendedIref | ondisk.IncompatRAID56 |
+		ondisk.IncompatSkinnyMetadata | ondisk.IncompatNoHoles | ondisk.IncompatMetadataUUID | ondisk.IncompatRAID1C34 | ondisk.IncompatSimpleQuota
+	incompatWrite  = incompatRead &^ (ondisk.IncompatRAID56 | ondisk.IncompatSimpleQuota)
+	compatROWrite  = ondisk.CompatROFreeSpaceTree | ondisk.CompatROFreeSpaceTreeValid | ondisk.CompatROVerity | ondisk.CompatROBlockGroupTree
+	superFlagsRead = ondisk.SuperFlagWritten | ondisk.SuperFlagReloc | ondisk.SuperFlagError | ondisk.SuperFlagSeeding |
+		ondisk.SuperFlagMetadump | ondisk.SuperFlagMetadumpV2
+)
+
+// UnsupportedError names features of a volume that this program does not know.
+type UnsupportedError struct {
+	Bits    uint64
+	Names   []string
+	Writing bool // the volume can be read, but not written
+}
+
+func (e *UnsupportedError) Error() string {
+	if e.Writing {
+		return fmt.Sprintf("volumes with %s can only be read yet: open it read-only", strings.Join(e.Names, ", "))
+	}
+	return fmt.Sprintf("the volume has features that are not supported: %s", strings.Join(e.Names, ", "))
+}
+
+// checkFeatures refuses what cannot be read.
+func checkFeatures(sb *ondisk.Superblock) error {
+	if bad := sb.Incompat &^ incompatRead; bad != 0 {
+		return &UnsupportedError{Bits: bad, Names: ondisk.IncompatNames(bad)}
+	}
+	if bad := sb.Flags &^ superFlagsRead; bad != 0 {
+		return fmt.Errorf("the superblock has unknown flags %#x: a conversion may be unfinished", bad)
+	}
+	return nil
+}
+
+// WriteProblem tells why the volume must not be written, or nil.
+func (v *Volume) WriteProblem() error {
+	if bad := v.sb.Incompat &^ incompatWrite; bad != 0 {
+		return &UnsupportedError{Bits: bad, Names: ondisk.IncompatNames(bad), Writing: true}
+	}
+	if bad := v.sb.CompatRO &^ compatROWrite; bad != 0 {
+		return &UnsupportedError{Bits: bad, Names: ondisk.CompatRONames(bad), Writing: true}
+	}
+	switch {
+	case len(v.missing) > 0:
+		return fmt.Errorf("device %d is missing: a degraded volume can only be read yet", v.missing[0])
+	case v.stale > 0:
+		return fmt.Errorf("%d devices are behind the others: the volume can only be read yet", v.stale)
+	case v.seeds > 0 || v.sb.Flags&ondisk.SuperFlagSeeding != 0:
+		return fmt.Errorf("a seeding device is part of the volume: it can only be read yet")
+	case v.sb.Flags&(ondisk.SuperFlagMetadump|ondisk.SuperFlagMetadumpV2) != 0:
+		return fmt.Errorf("this is a dump of metadata: it can only be read")
+	case v.opt.BackupRoot >= 0 || v.opt.SuperCopy > 0:
+		return fmt.Errorf("a volume opened by a backup root or a copy of the superblock can only be read")
+	}
+	for _, c := range v.chunks.All() {
+		if c.Type&ondisk.BlockGroupRAID56Mask != 0 {
+			return fmt.Errorf("volumes with RAID5 or RAID6 chunks can only be read yet: open it read-only")
+		}
+	}
+	return nil
+}
