@@ -104,10 +104,14 @@ func (t *Tree) Promise() treeblock.Promise {
 // ChildPromise returns what a node of the tree says of the child in the slot.
 func ChildPromise(tree ondisk.TreeID, parent ondisk.Block, slot int) treeblock.Promise {
 	at, gen := parent.Ptr(slot)
-	return treeblock.Promise{
+	p := treeblock.Promise{
 		Bytenr: at, Generation: gen, Level: parent.Level() - 1, Owner: onlyOwner(tree),
 		FirstKey: parent.Key(slot), HasKey: true, Tree: tree,
 	}
+	if slot+1 < parent.NrItems() {
+		p.End, p.HasEnd = parent.Key(slot+1), true
+	}
+	return p
 }
 
 // onlyOwner returns the owner that every block of the tree must name, 0 if blocks may be shared between trees.

@@ -333,6 +333,22 @@ func BenchmarkSweep(b *testing.B) {
 	}
 }
 
+// Blocks that are not in memory: checksums, treecheck, read-ahead.
+func BenchmarkScanCold(b *testing.B) {
+	v, tree := built(b, 16384, 1_300_000, 33)
+	for b.Loop() {
+		cold := v.Reopen(1 << 30)
+		c, err := btree.New(cold.Store, tree.ID(), tree.Root(), nil).Seek(b.Context(), ondisk.Key{})
+		for err == nil && c.Valid() {
+			err = c.NextLeaf(b.Context())
+		}
+		cold.Store.Close()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkGet(b *testing.B) {
 	_, tree := built(b, 16384, 1_300_000, 33)
 	for i := 0; b.Loop(); i++ {

@@ -49,7 +49,9 @@ type Promise struct {
 	Level      uint8
 	Owner      ondisk.TreeID // 0: any tree
 	FirstKey   ondisk.Key
-	HasKey     bool          // FirstKey is promised
+	HasKey     bool       // FirstKey is promised
+	End        ondisk.Key // all keys are less, if HasEnd
+	HasEnd     bool
 	Tree       ondisk.TreeID // for messages
 }
 
@@ -67,6 +69,8 @@ func (p *Promise) check(b ondisk.Block) error {
 			return p.broken("empty block below a node", 0, p.FirstKey)
 		}
 		return p.broken("first key differs from the parent's", b.Key(0), p.FirstKey)
+	case p.HasEnd && b.NrItems() > 0 && !b.Key(b.NrItems()-1).Less(p.End):
+		return p.broken("last key lies beyond the parent's next key", b.Key(b.NrItems()-1), p.End)
 	}
 	return nil
 }

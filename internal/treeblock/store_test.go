@@ -129,6 +129,20 @@ func TestReadKeepsPromises(t *testing.T) {
 	}
 }
 
+// A child must end before the parent's next key, or a walk could go in circles of keys.
+func TestPromiseOfEnd(t *testing.T) {
+	s := open(volume(t, 1), 0)
+	p := promise(4096)
+	p.End, p.HasEnd = itemKey(4096), true
+	if _, err := s.Read(t.Context(), p); err == nil {
+		t.Error("a key beyond the end was accepted")
+	}
+	p.End = itemKey(4097)
+	if _, err := s.Read(t.Context(), p); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestReadFromSecondCopy(t *testing.T) {
 	m := volume(t, 1)
 	m.fault = func(mirror int, p []byte) error {
