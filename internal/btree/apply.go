@@ -288,8 +288,15 @@ func (a *applier) lower(ctx context.Context) error {
 		if b.Data().NrItems() > 1 {
 			return nil
 		}
-		at, gen := b.Data().Ptr(0)
-		t.root = RootPtr{at, gen, t.root.Level - 1}
+		// The child becomes a root, which nobody else may refer to: it must be ours.
+		c, err := t.child(ctx, b, 0)
+		if err != nil {
+			return err
+		}
+		if c, err = t.own(c); err != nil {
+			return err
+		}
+		t.setRoot(c)
 		if err := t.space.Free(t.id, b); err != nil {
 			return err
 		}

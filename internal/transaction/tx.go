@@ -1,0 +1,255 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gobtrfs/gobtrfs/internal/btree"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/ref"
+)
+
+// Need says what a change will take at most.
+type Need struct {
+	Items int    // items inserted, changed or deleted, in trees of any kind
+	Data  uint64 // bytes of data that will be allocated
+	// Deleting marks a change that gives space back: it may use what is kept in reserve.
+	Deleting bool
+}
+
+// Tx is the right to change the volume, from Begin to End. Only one goroutine at a time may use it.
+type Tx struct {
+	m    *Manager
+	now  ondisk.Timespec
+	done bool
+}
+
+// Begin waits for the write lock and reserves space. It returns ErrNoSpace if there is not enough.
+func (m *Manager) Begin(ctx context.Context, need Need) (*Tx, error) {
+	m.mu.Lock()
+	err := m.err
+	if err == nil {
+		err = m.reserve(ctx, need)
+	}
+	if err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
+	t := m.opt.Now()
+	return &Tx{m: m, now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}, nil
+}
+
+// start begins a transaction if none is running.
+func (m *Manager) start(ctx context.Context) {
+	if m.running {
+		return
+	}
+	m.running = true
+	m.gen = m.v.Super().Generation + 1
+	m.v.Store().SetGeneration(m.gen)
+	m.ext.Begin(ctx, m.gen)
+}
+
+// End gives the write lock back. It commits if much has gathered. After Fail or Abort it does nothing.
+func (tx *Tx) End(ctx context.Context) error {
+	if tx.done {
+		return tx.m.Err()
+	}
+	tx.done = true
+	defer tx.m.mu.Unlock()
+	if tx.m.err == nil && tx.m.due() {
+		return tx.m.commit(ctx)
+	}
+	return tx.m.err
+}
+
+// Commit makes all changes durable, and gives the write lock back.
+func (tx *Tx) Commit(ctx context.Context) error {
+	if tx.done {
+		return tx.m.Err()
+	}
+	tx.done = true
+	defer tx.m.mu.Unlock()
+	if tx.m.err != nil {
+		return tx.m.err
+	}
+	return tx.m.commit(ctx)
+}
+
+// maxQueue is how many extents may have changes waiting before End commits.
+const maxQueue = 1 << 17
+
+func (m *Manager) due() bool {
+	return int64(m.v.Store().Dirty())*int64(m.sb.Nodesize) > m.opt.DirtyBytes || m.ext.Queued() > maxQueue
+}
+
+// Abort gives up the whole running transaction because of err, and the write lock.
+func (tx *Tx) Abort(err error) {
+	if tx.done {
+		return
+	}
+	tx.done = true
+	tx.m.abort(err)
+	tx.m.mu.Unlock()
+}
+
+// Fail is Abort for a return statement: it returns err. A change that failed half-way must end so.
+func (tx *Tx) Fail(err error) error {
+	var a *AbortError
+	if errors.As(err, &a) {
+		tx.Abort(a.Cause)
+		return err
+	}
+	tx.Abort(err)
+	return err
+}
+
+// Manager returns where the transaction belongs.
+func (tx *Tx) Manager() *Manager { return tx.m }
+
+// Generation returns the generation that this transaction's blocks carry.
+func (tx *Tx) Generation() ondisk.Generation { return tx.m.gen }
+
+// Now returns the time of Begin, the same for the whole change.
+func (tx *Tx) Now() ondisk.Timespec { return tx.now }
+
+// Super returns the superblock as it would be written.
+func (tx *Tx) Super() ondisk.Superblock { return tx.m.sb }
+
+// RootTree returns the tree of trees.
+func (tx *Tx) RootTree() *btree.Tree { return tx.m.trees[ondisk.RootTree].t }
+
+// Tree returns a writable tree.
+func (tx *Tx) Tree(ctx context.Context, id ondisk.TreeID) (*btree.Tree, error) {
+	t, err := tx.m.open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	t.written = true
+	return t.t, nil
+}
+
+// RootItem returns a tree's root item, to be changed in place and then announced by Touch, and its key. Place, level
+// and generation of the root are kept by the transaction.
+func (tx *Tx) RootItem(ctx context.Context, id ondisk.TreeID) (*ondisk.RootItem, ondisk.Key, error) {
+	t, err := tx.m.open(ctx, id)
+	if err != nil {
+		return nil, ondisk.Key{}, err
+	}
+	return &t.item, t.key, nil
+}
+
+// Touch says that the tree's root item was changed.
+func (tx *Tx) Touch(id ondisk.TreeID) {
+	if t := tx.m.trees[id]; t != nil {
+		t.touched = true
+	}
+}
+
+// NewTree makes an empty tree. Its root item is there at once.
+func (tx *Tx) NewTree(ctx context.Context, id ondisk.TreeID, key ondisk.Key, item ondisk.RootItem) (*btree.Tree, error) {
+	b, err := tx.m.ext.New(id, 0)
+	if err != nil {
+		return nil, err
+	}
+	t := btree.New(tx.m.v.Store(), id, btree.RootPtr{Bytenr: b.Bytenr(), Generation: b.Generation()}, tx.m.ext)
+	return t, tx.add(ctx, id, key, item, t)
+}
+
+// add takes in a new tree and inserts its root item.
+func (tx *Tx) add(ctx context.Context, id ondisk.TreeID, key ondisk.Key, item ondisk.RootItem, t *btree.Tree) error {
+	r := t.Root()
+	item.Bytenr, item.Generation, item.GenerationV2, item.Level = r.Bytenr, r.Generation, r.Generation, r.Level
+	if err := tx.RootTree().Insert(ctx, key, item.Append(nil)); err != nil {
+		return err
+	}
+	tx.m.treeMu.Lock()
+	tx.m.trees[id] = &tree{t: t, key: key, item: item, original: r.Bytenr}
+	tx.m.treeMu.Unlock()
+	return nil
+}
+
+// RemoveTree forgets a tree. The caller deletes its root item.
+func (tx *Tx) RemoveTree(_ context.Context, id ondisk.TreeID) {
+	tx.m.treeMu.Lock()
+	delete(tx.m.trees, id)
+	tx.m.treeMu.Unlock()
+}
+
+// SnapshotTree makes dst a snapshot of src. item is the new root item; what depends on the root, and the times of the
+// last change, are set here. Both trees then carry this transaction as their last snapshot.
+func (tx *Tx) SnapshotTree(ctx context.Context, src, dst ondisk.TreeID, key ondisk.Key, item ondisk.RootItem) error {
+	s, err := tx.m.open(ctx, src)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.m.open(ctx, dst); err == nil {
+		return fmt.Errorf("tree %d: %w", dst, btree.ErrExist)
+	}
+	tx.m.stamp(s)
+	b, err := tx.m.ext.Snapshot(s.t, dst)
+	if err != nil {
+		return err
+	}
+	tx.m.syncRoot(s)
+	s.item.LastSnapshot, s.touched = tx.m.gen, true
+	item.LastSnapshot, item.BytesUsed = tx.m.gen, s.item.BytesUsed
+	item.Ctransid, item.Ctime = s.item.Ctransid, s.item.Ctime
+	t := btree.New(tx.m.v.Store(), dst, btree.RootPtr{Bytenr: b.Bytenr(), Generation: b.Generation(), Level: b.Level()}, tx.m.ext)
+	return tx.add(ctx, dst, key, item, t)
+}
+
+// AllocData hands out up to want bytes in a row for one data extent; less if there is no such run. Before End the
+// caller queues a reference to it, or gives it back by FreeData.
+func (tx *Tx) AllocData(ctx context.Context, want uint64) (ondisk.Bytenr, uint64, error) {
+	return tx.m.space.AllocData(ctx, want)
+}
+
+// FreeData gives back what AllocData handed out, or a part of it, and no reference was queued for.
+func (tx *Tx) FreeData(ctx context.Context, at ondisk.Bytenr, n uint64) error {
+	return tx.m.space.Free(ctx, at, n)
+}
+
+// TakeData marks a range that a log names as used, as if AllocData had handed it out.
+func (tx *Tx) TakeData(ctx context.Context, at ondisk.Bytenr, n uint64) error {
+	return tx.m.space.Take(ctx, at, n)
+}
+
+// Hold keeps a range that no tree knows, such as a block of a log, from being handed out until the next commit.
+func (tx *Tx) Hold(ctx context.Context, at ondisk.Bytenr, n uint64) error {
+	return tx.m.space.Hold(ctx, at, n)
+}
+
+// WriteData writes to space that AllocData handed out.
+func (tx *Tx) WriteData(ctx context.Context, at ondisk.Bytenr, p []byte) error {
+	return tx.m.v.IO().Write(ctx, at, p)
+}
+
+// AddRef queues a change of references. An extent that loses its last one is freed.
+func (tx *Tx) AddRef(c ref.Change) error {
+	tx.m.ext.Add(c)
+	return nil
+}
+
+// ApplyBulk applies many changes, sorted and merged (ref.Merge), in one sweep over the extent tree.
+func (tx *Tx) ApplyBulk(ctx context.Context, cs []ref.Change) error {
+	return tx.m.ext.ApplyBulk(ctx, cs)
+}
+
+// Lookup answers for sorted addresses what references and flags the extents there have, queued changes included.
+func (tx *Tx) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error {
+	return tx.m.ext.Lookup(ctx, at, out)
+}
+
+// SetLabel changes the volume's label.
+func (tx *Tx) SetLabel(label string) {
+	tx.m.sb.Label, tx.m.forced = label, true
+}
+
+// AddIncompat announces a feature that something written now needs.
+func (tx *Tx) AddIncompat(bits uint64) {
+	if tx.m.sb.Incompat&bits != bits {
+		tx.m.sb.Incompat, tx.m.forced = tx.m.sb.Incompat|bits, true
+	}
+}
