@@ -63,9 +63,7 @@ func (c *Chunk) SuperRanges() [][2]ondisk.Bytenr {
 			if p > s.Offset {
 				rel = (p - s.Offset) / ondisk.StripeLen
 			}
-			for _, r := range c.logicalOf(k, rel) {
-				out = append(out, r)
-			}
+			out = append(out, c.logicalOf(k, rel)...)
 			// A stripe that does not start at a multiple of the stripe length has
 			// the copy in two of its units.
 			if p > s.Offset && (p-s.Offset)%ondisk.StripeLen != 0 && (rel+1)*ondisk.StripeLen < length {

@@ -6,8 +6,6 @@ type Timespec struct {
 	Nsec uint32
 }
 
-const timespecSize = 12
-
 func timeAt(b []byte) Timespec { return Timespec{int64(le.Uint64(b)), le.Uint32(b[8:])} }
 
 func (t Timespec) append(b []byte) []byte {
