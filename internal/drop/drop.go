@@ -1,0 +1,242 @@
+package drop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/ref"
+)
+
+// Ptr points to a tree block, as a node slot or a ROOT_ITEM does.
+type Ptr struct {
+	At         ondisk.Bytenr
+	Generation ondisk.Generation
+	Level      uint8
+	Key        ondisk.Key // of the slot; zero for a root block
+}
+
+// Node is what the walk needs to know of a tree block.
+type Node struct {
+	Owner ondisk.TreeID
+	Reloc bool      // written by relocation (header flag RELOC)
+	Ptrs  []Ptr     // children, in slot order; none at level 0
+	Data  []ref.Ref // level 0: references to data extents, in the implicit form
+}
+
+// Blocks reads tree blocks of dying trees. Node is called from several goroutines at once.
+type Blocks interface {
+	// Node reads a block. Data may be appended to buf; the caller owns what is returned.
+	Node(ctx context.Context, p Ptr, buf []ref.Ref) (Node, error)
+	// Prefetch announces blocks that will be read soon, sorted by address.
+	Prefetch(ctx context.Context, ps []Ptr)
+}
+
+// Refs is the account of references.
+type Refs interface {
+	// Lookup fills out[i] for at[i]; at is sorted and distinct. Changes added before count.
+	Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error
+	// Add queues changes, sorted and merged as by ref.Merge.
+	Add(ctx context.Context, changes []ref.Change) error
+}
+
+// Cut tells how far the drop of a tree came: the slot whose turn is next has this key and sits in a node of this level. The zero Cut: nothing given up.
+type Cut struct {
+	Key   ondisk.Key
+	Level uint8
+}
+
+// IsZero reports whether nothing has been given up yet.
+func (c Cut) IsZero() bool { return c == Cut{} }
+
+// Root is a dead tree.
+type Root struct {
+	ID     ondisk.TreeID
+	Origin ondisk.Generation // offset of its ROOT_ITEM's key: it owns no block older than that
+	Block  Ptr
+	Cut    Cut
+}
+
+// Budget bounds a step, softly: a step always makes progress, and takes at least all blocks of one position. Zero means no bound.
+type Budget struct {
+	Blocks  int // blocks looked at on one level
+	Changes int // changes of references
+}
+
+// Options of a Drop.
+type Options struct {
+	Nodesize uint32
+	Workers  int // goroutines reading blocks; at least 1
+}
+
+// Result is what one step did.
+type Result struct {
+	Done []ondisk.TreeID // roots that have nothing left
+	More bool            // unfinished roots remain
+}
+
+// Drop takes a set of dead trees apart, step by step.
+type Drop struct {
+	blocks  Blocks
+	refs    Refs
+	opt     Options
+	stats   Stats
+	dying   map[ondisk.TreeID]*Root // unfinished roots
+	gone    map[ondisk.TreeID]bool  // finished ones
+	oldest  ondisk.Generation       // the smallest origin of all
+	settled map[ondisk.Bytenr]bool  // blocks on cuts below which everything is converted
+	order   []*Root                 // unfinished, as given
+	kept    map[ondisk.Bytenr]*Node // nodes read that still stand after the last step
+}
+
+// New starts the drop of a set of roots. Roots with a cut are resumed, whoever made it.
+func New(blocks Blocks, refs Refs, roots []Root, o Options) (*Drop, error) {
+	if o.Nodesize == 0 {
+		return nil, errors.New("drop: no node size")
+	}
+	o.Workers = max(o.Workers, 1)
+	d := &Drop{blocks: blocks, refs: refs, opt: o, dying: map[ondisk.TreeID]*Root{}, gone: map[ondisk.TreeID]bool{},
+		settled: map[ondisk.Bytenr]bool{}, kept: map[ondisk.Bytenr]*Node{}, oldest: ^ondisk.Generation(0)}
+	for _, r := range roots {
+		if d.dying[r.ID] != nil {
+			return nil, fmt.Errorf("drop: tree %d given twice", r.ID)
+		}
+		if !r.Cut.IsZero() {
+			if r.Cut.Level == 0 || r.Cut.Level > r.Block.Level {
+				return nil, corrupt(r.Block.At, "impossible drop_level", r.Cut.Level, r.Block.Level)
+			}
+		}
+		d.dying[r.ID] = &r
+		d.oldest = min(d.oldest, r.Origin)
+		d.order = append(d.order, &r)
+	}
+	return d, nil
+}
+
+// Roots returns the unfinished roots with their cuts.
+func (d *Drop) Roots() []Root {
+	out := make([]Root, len(d.order))
+	for i, r := range d.order {
+		out[i] = *r
+	}
+	return out
+}
+
+// Stats returns the work done so far.
+func (d *Drop) Stats() Stats { return d.stats }
+
+// Step gives up one more span of references. Its changes belong into one transaction with the new cuts (Roots) and the removal of the roots that are
+// done. After an error the Drop must not be used any more.
+func (d *Drop) Step(ctx context.Context, b Budget) (Result, error) {
+	if len(d.order) == 0 {
+		return Result{}, nil
+	}
+	d.stats.Steps++
+	s := newSpan(d, b)
+	if err := s.explore(ctx); err != nil {
+		return Result{}, err
+	}
+	fits, err := s.convertAll(ctx, b)
+	if err != nil {
+		return Result{}, err
+	}
+	if !fits {
+		some, err := d.convertSome(ctx, s.tops, b)
+		if some || err != nil {
+			return Result{More: true}, err
+		}
+		if _, err := s.convertAll(ctx, Budget{}); err != nil { // blocks of others, that need only be looked at
+			return Result{}, err
+		}
+	}
+	s.follow()
+	if first := s.chooseHeirs(); len(first) > 0 {
+		some, err := d.convertSome(ctx, first, Budget{})
+		if some || err != nil {
+			return Result{More: true}, err
+		}
+	}
+	if err := s.settle(); err != nil {
+		return Result{}, err
+	}
+	if err := d.add(ctx, s.changes); err != nil {
+		return Result{}, err
+	}
+	return d.advance(s), nil
+}
+
+// add merges changes and hands them over.
+func (d *Drop) add(ctx context.Context, cs []ref.Change) error {
+	d.stats.Changes += uint64(len(cs))
+	merged := ref.Merge(cs)
+	d.stats.Merged += uint64(len(merged))
+	if len(merged) == 0 {
+		return nil
+	}
+	return d.refs.Add(ctx, merged)
+}
+
+// advance takes over the cuts of a settled span.
+func (d *Drop) advance(s *span) Result {
+	var res Result
+	d.order = slices.DeleteFunc(d.order, func(r *Root) bool {
+		cut, left := s.cuts[r.ID]
+		if !left {
+			delete(d.dying, r.ID)
+			d.gone[r.ID] = true
+			res.Done = append(res.Done, r.ID)
+			return true
+		}
+		r.Cut = cut
+		return false
+	})
+	d.kept = s.kept
+	res.More = len(d.order) > 0
+	return res
+}
+
+// dead reports whether id is a tree of the set.
+func (d *Drop) dead(id ondisk.TreeID) bool { return d.dying[id] != nil || d.gone[id] }
+
+// lookup asks for the counts of sorted distinct addresses.
+func (d *Drop) lookup(ctx context.Context, at []ondisk.Bytenr) ([]ref.Info, error) {
+	out := make([]ref.Info, len(at))
+	if len(at) == 0 {
+		return out, nil
+	}
+	d.stats.Sweeps++
+	d.stats.Lookups += uint64(len(at))
+	if err := d.refs.Lookup(ctx, at, out); err != nil {
+		return nil, err
+	}
+	for i := range out {
+		if !out[i].Found || out[i].Refs == 0 {
+			return nil, corrupt(at[i], "a dead tree refers to an extent that has no item", nil, nil)
+		}
+	}
+	return out, nil
+}
+
+func corrupt(at ondisk.Bytenr, reason string, got, want any) error {
+	return &ondisk.CorruptError{What: "dead tree", Bytenr: at, Slot: -1, Reason: reason, Got: got, Want: want}
+}
+
+// blockRef is the reference to a block from its parent: by owner, or by parent where the parent carries FULL_BACKREF.
+func (d *Drop) blockRef(p Ptr, parent ondisk.Bytenr, owner ondisk.TreeID, full bool) ref.Ref {
+	r := ref.Ref{At: p.At, Len: uint64(d.opt.Nodesize), Level: p.Level, Kind: ref.KindTreeBlock, Root: owner}
+	if full {
+		r.Kind, r.Root, r.Parent = ref.KindSharedBlock, 0, parent
+	}
+	return r
+}
+
+// fullForm turns an implicit data reference into the full one of its leaf.
+func fullForm(r ref.Ref, leaf ondisk.Bytenr) ref.Ref {
+	r.Kind, r.Parent = ref.KindSharedData, leaf
+	r.Root, r.Ino, r.Offset = 0, 0, 0
+	return r
+}
+
+func isFull(i ref.Info) bool { return i.Flags&ondisk.ExtentFlagFullBackref != 0 }

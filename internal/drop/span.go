@@ -1,0 +1,343 @@
+package drop
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/ref"
+)
+
+// block is a tree block that loses references in this span.
+type block struct {
+	ptr   Ptr
+	pos   ondisk.Key // where its references sit
+	edges []edge     // the references given up: all that the set holds
+	info  ref.Info
+	deep  bool  // full, but held by the tree that wrote it: what it wrote below may be unconverted all the same
+	dies  bool  // every reference to it is among edges
+	node  *Node // of a dying node (not of leaves)
+	path  *Root // the block is on the cut of this root: its slots before from are dead
+	from  int
+
+	holders []*Root // roots that reach it where it crosses the end of the span
+	heir    *Root   // the one that keeps it
+}
+
+// edge is a reference to a block: from a dying node, or from a root itself.
+type edge struct {
+	parent *block
+	root   *Root
+}
+
+// span is one step: the references at positions before end, of all roots.
+type span struct {
+	d       *Drop
+	budget  Budget
+	bounded bool
+	end     ondisk.Key
+	levels  [8]map[ondisk.Bytenr]*block
+	lists   [8][]*block // the same, by position
+	tops    []top       // survivors to be converted with what is below them
+	changes []ref.Change
+	kept    map[ondisk.Bytenr]*Node
+	chains  map[ondisk.TreeID][]*block
+	cuts    map[ondisk.TreeID]Cut
+}
+
+func newSpan(d *Drop, b Budget) *span {
+	s := &span{d: d, budget: b, kept: map[ondisk.Bytenr]*Node{}, cuts: map[ondisk.TreeID]Cut{}, chains: map[ondisk.TreeID][]*block{}}
+	for l := range s.levels {
+		s.levels[l] = map[ondisk.Bytenr]*block{}
+	}
+	return s
+}
+
+func (s *span) inside(k ondisk.Key) bool { return !s.bounded || k.Less(s.end) }
+
+// bound shrinks the span.
+func (s *span) bound(k ondisk.Key) {
+	if s.inside(k) {
+		s.bounded, s.end = true, k
+	}
+}
+
+// explore goes down level by level, finds what dies and what survives, and shrinks the span to the budget. It gives nothing up but data references.
+func (s *span) explore(ctx context.Context) error {
+	top := uint8(0)
+	for _, r := range s.d.order {
+		b, err := s.meet(r.Block, ondisk.Key{}, edge{root: r})
+		if err != nil {
+			return err
+		}
+		if !r.Cut.IsZero() {
+			b.path = r
+		}
+		top = max(top, r.Block.Level)
+	}
+	for l := int(top); l > 0; l-- {
+		if err := s.judge(ctx, l); err != nil {
+			return err
+		}
+		if err := s.openNodes(ctx, s.lists[l]); err != nil {
+			return err
+		}
+	}
+	if err := s.judge(ctx, 0); err != nil {
+		return err
+	}
+	if err := s.openLeaves(ctx); err != nil {
+		return err
+	}
+	s.findTops()
+	return nil
+}
+
+// meet adds a dying reference to a block.
+func (s *span) meet(p Ptr, pos ondisk.Key, e edge) (*block, error) {
+	if p.Level >= 8 {
+		return nil, corrupt(p.At, "level out of range", p.Level, 7)
+	}
+	b := s.levels[p.Level][p.At]
+	if b == nil {
+		b = &block{ptr: p, pos: pos}
+		s.levels[p.Level][p.At] = b
+	}
+	// All slots that point to a block carry its first key, so its references meet at one position.
+	if b.pos != pos || b.ptr.Generation != p.Generation {
+		return nil, corrupt(p.At, "pointers to one block disagree", p.Key, b.ptr.Key)
+	}
+	b.edges = append(b.edges, e)
+	return b, nil
+}
+
+// judge sorts a level by position, cuts it to the budget and tells what dies.
+func (s *span) judge(ctx context.Context, l int) error {
+	list := make([]*block, 0, len(s.levels[l]))
+	for _, b := range s.levels[l] {
+		if s.inside(b.pos) {
+			list = append(list, b)
+		}
+	}
+	slices.SortFunc(list, func(a, b *block) int {
+		return cmp.Or(a.pos.Compare(b.pos), cmp.Compare(a.ptr.At, b.ptr.At))
+	})
+	roots := 0 // they are always there, and do not count
+	for roots < len(list) && list[roots].pos == (ondisk.Key{}) {
+		roots++
+	}
+	if n := roots + s.budget.Blocks; n > roots && len(list) > n {
+		for n < len(list) && list[n].pos == list[roots].pos {
+			n++
+		}
+		if n < len(list) {
+			s.bound(list[n].pos)
+			for list[n-1].pos == list[n].pos {
+				n--
+			}
+			list = list[:n]
+		}
+	}
+	s.lists[l] = list
+	byAt := slices.Clone(list)
+	slices.SortFunc(byAt, func(a, b *block) int { return cmp.Compare(a.ptr.At, b.ptr.At) })
+	at := make([]ondisk.Bytenr, len(byAt))
+	for i, b := range byAt {
+		at[i] = b.ptr.At
+	}
+	infos, err := s.d.lookup(ctx, at)
+	if err != nil {
+		return err
+	}
+	for i, b := range byAt {
+		b.info = infos[i]
+		n := uint64(len(b.edges))
+		if b.info.Refs < n {
+			return corrupt(b.ptr.At, "more references found than counted", n, b.info.Refs)
+		}
+		b.dies = b.info.Refs == n
+		b.deep = isFull(b.info) && s.heldByWriter(b)
+		if b.path != nil && b.info.Refs != 1 {
+			return corrupt(b.ptr.At, "a block on the cut of a half dropped tree is shared", b.info.Refs, 1)
+		}
+	}
+	return nil
+}
+
+// openNodes reads the nodes that die and meets their children.
+func (s *span) openNodes(ctx context.Context, list []*block) error {
+	dying := make([]*block, 0, len(list))
+	missing := make([]Ptr, 0, len(list))
+	for _, b := range list {
+		if !b.dies || !s.inside(b.pos) {
+			continue
+		}
+		dying = append(dying, b)
+		if b.node = s.d.kept[b.ptr.At]; b.node == nil {
+			missing = append(missing, b.ptr)
+		}
+	}
+	nodes, err := s.d.read(ctx, missing)
+	if err != nil {
+		return err
+	}
+	for _, b := range dying {
+		if b.node == nil {
+			b.node, nodes = &nodes[0], nodes[1:]
+		}
+		s.kept[b.ptr.At] = b.node
+		if err := s.openNode(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openNode meets the children of a dying node, from its cut on.
+func (s *span) openNode(b *block) error {
+	ptrs := b.node.Ptrs
+	if len(ptrs) == 0 {
+		return corrupt(b.ptr.At, "empty node", nil, nil)
+	}
+	if b.path != nil {
+		b.from = startSlot(ptrs, b.path.Cut.Key)
+	}
+	for i := b.from; i < len(ptrs); i++ {
+		if ptrs[i].Level+1 != b.ptr.Level {
+			return corrupt(ptrs[i].At, "wrong level", ptrs[i].Level, b.ptr.Level-1)
+		}
+		pos := b.position(i)
+		if !s.inside(pos) {
+			break
+		}
+		c, err := s.meet(ptrs[i], pos, edge{parent: b})
+		if err != nil {
+			return err
+		}
+		if b.onPath(i) {
+			c.path = b.path
+		}
+	}
+	return nil
+}
+
+// startSlot is the slot of a node where the key of a cut leads.
+func startSlot(ptrs []Ptr, k ondisk.Key) int {
+	i, exact := slices.BinarySearchFunc(ptrs, k, func(p Ptr, k ondisk.Key) int { return p.Key.Compare(k) })
+	if !exact && i > 0 {
+		i--
+	}
+	return i
+}
+
+// onPath reports whether slot i leads further down the cut that the block is on.
+func (b *block) onPath(i int) bool {
+	return b.path != nil && i == b.from && b.ptr.Level > b.path.Cut.Level
+}
+
+// position of a slot: its key, or where the cut stands inside the child.
+func (b *block) position(i int) ondisk.Key {
+	k := b.node.Ptrs[i].Key
+	if b.onPath(i) && k.Less(b.path.Cut.Key) {
+		return b.path.Cut.Key
+	}
+	return k
+}
+
+// crosses reports whether a dying node has slots behind the end of the span.
+func (s *span) crosses(b *block) bool {
+	return !s.inside(b.position(len(b.node.Ptrs) - 1))
+}
+
+// leafBatch is how many leaves are read at once.
+const leafBatch = 2048
+
+// openLeaves reads the leaves that die and gives up their data references, until the budget of changes is used up.
+func (s *span) openLeaves(ctx context.Context) error {
+	list := s.lists[0]
+	for i := 0; i < len(list); {
+		n := min(len(list)-i, leafBatch)
+		if s.budget.Changes > 0 {
+			n = min(n, 64)
+		}
+		if err := s.leafChanges(ctx, list[i:i+n]); err != nil {
+			return err
+		}
+		i += n
+		if s.budget.Changes > 0 && len(s.changes) >= s.budget.Changes {
+			for last := list[i-1].pos; i < len(list); i++ {
+				if list[i].pos != last {
+					s.bound(list[i].pos)
+					return nil
+				}
+				if err := s.leafChanges(ctx, list[i:i+1]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *span) leafChanges(ctx context.Context, list []*block) error {
+	dying := make([]*block, 0, len(list))
+	ptrs := make([]Ptr, 0, len(list))
+	for _, b := range list {
+		if b.dies {
+			dying = append(dying, b)
+			ptrs = append(ptrs, b.ptr)
+		}
+	}
+	nodes, err := s.d.read(ctx, ptrs)
+	if err != nil {
+		return err
+	}
+	for i, b := range dying {
+		full := isFull(b.info)
+		for _, r := range nodes[i].Data {
+			if full {
+				r = fullForm(r, b.ptr.At)
+			}
+			s.changes = append(s.changes, ref.Change{Ref: r, Delta: -1})
+		}
+	}
+	return nil
+}
+
+// findTops collects the survivors of the span that may be owned by a tree of the set.
+func (s *span) findTops() {
+	for l := 7; l >= 0; l-- {
+		for _, b := range s.lists[l] {
+			if b.dies || !s.inside(b.pos) {
+				continue
+			}
+			if (l > 0 || !isFull(b.info)) && s.heldByWriter(b) {
+				s.tops = append(s.tops, top{ptr: b.ptr, info: b.info})
+			}
+		}
+	}
+}
+
+// heldByWriter reports whether a dying tree that wrote the block loses its reference here: it reaches the block by blocks of its own, and the block is
+// younger than the tree. Nothing else can be owned by that tree, so this saves reading the others.
+//
+// A tree does not hold a full block that it wrote, unless by relocation or in the middle of a conversion: full references are made when the writer
+// moves away or is dropped.
+func (s *span) heldByWriter(b *block) bool {
+	for _, e := range b.edges {
+		var writer ondisk.TreeID
+		switch {
+		case e.root != nil:
+			writer = e.root.ID
+		case e.parent.deep || !isFull(e.parent.info):
+			writer = e.parent.node.Owner
+		default:
+			continue
+		}
+		if r := s.d.dying[writer]; r == nil || b.ptr.Generation > r.Origin {
+			return true
+		}
+	}
+	return false
+}

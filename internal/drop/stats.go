@@ -1,0 +1,13 @@
+package drop
+
+// Stats counts work. Tests assert these: results alone do not show that the key order, the batches and the merging do their job.
+type Stats struct {
+	Steps     uint64
+	Sweeps    uint64 // sorted batches of look-ups
+	Lookups   uint64 // addresses in them
+	Reads     uint64 // blocks read
+	Freed     uint64 // tree blocks that lost their last reference
+	Converted uint64 // blocks that got FULL_BACKREF
+	Changes   uint64 // changes of references, before merging
+	Merged    uint64 // and after
+}
