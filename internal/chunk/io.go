@@ -54,14 +54,19 @@ func (io *IO) find(at ondisk.Bytenr, n int) (*Chunk, uint64, error) {
 }
 
 // Mirrors is the number of ways to read an address: its copies, and for parity
-// profiles the data itself plus one way for each parity. It is 1 for an address
+// profiles the data itself plus one way for each parity, and with two parities
+// one for each other data stripe that may be bad too. It is 1 for an address
 // that no chunk holds.
 func (io *IO) Mirrors(at ondisk.Bytenr) int {
 	c, ok := io.m.Find(at)
 	if !ok {
 		return 1
 	}
-	return c.Copies() + c.parity()
+	n := c.Copies() + c.parity()
+	if c.parity() == 2 {
+		n += c.dataStripes() - 1
+	}
+	return n
 }
 
 // ReadBlock is Read; it makes IO a treeblock.Backend.
@@ -76,7 +81,8 @@ func (io *IO) WriteBlock(ctx context.Context, at ondisk.Bytenr, p []byte) error 
 
 // Read fills p from address at in one of Mirrors(at) ways. For parity profiles
 // way 0 is the data, way 1 rebuilds it from the other data and P (RAID6: any one
-// more lost stripe is rebuilt too), way 2 from Q.
+// more lost stripe is rebuilt too), way 2 from Q. The ways from 3 on are of RAID6:
+// from P and Q, without one of the other data stripes.
 func (io *IO) Read(ctx context.Context, at ondisk.Bytenr, mirror int, p []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
