@@ -221,7 +221,12 @@ func Readlink(ctx context.Context, t *btree.Tree, ino uint64) ([]byte, error) {
 	if e.Type != ondisk.ExtentInline || e.Compression != ondisk.CompressNone {
 		return nil, corrupt(t, k, "the target of a symbolic link is plain and inline", e.Type)
 	}
-	return bytes.Clone(e.Inline), nil
+	it, err := ReadInode(ctx, t, ino)
+	if err != nil {
+		return nil, err
+	}
+	// mkfs.btrfs --rootdir stores a zero byte more than the size tells.
+	return bytes.Clone(e.Inline[:min(uint64(len(e.Inline)), it.Size)]), nil
 }
 
 // Span is the number of bytes of the file that an extent stands for.
