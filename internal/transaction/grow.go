@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
@@ -17,6 +18,9 @@ func (m *Manager) grow(ctx context.Context, typ uint64) error {
 		if g.Flags&typ != 0 {
 			full = g.Flags
 		}
+	}
+	if m.full[full] {
+		return chunk.ErrNoRoom
 	}
 	system := m.space.Room(ondisk.BlockGroupSystem)
 	if typ != ondisk.BlockGroupSystem && system.Free < baseBlocks*uint64(m.sb.Nodesize) {
@@ -34,6 +38,7 @@ func (m *Manager) grow(ctx context.Context, typ uint64) error {
 	}
 	c, err := chunk.Plan(m.v.Chunks(), devs, full, m.sb.Sectorsize)
 	if err != nil {
+		m.full[full] = errors.Is(err, chunk.ErrNoRoom)
 		return err
 	}
 	if typ == ondisk.BlockGroupSystem {

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -62,9 +63,10 @@ type Manager struct {
 	running bool // a transaction has begun
 	forced  bool // it must be committed even if no tree changed
 	gen     ondisk.Generation
-	err     error    // aborted or closed
-	undo    []func() // puts back what an abort must put back in v
-	quota   bool     // there is a quota tree
+	err     error           // aborted or closed
+	full    map[uint64]bool // types of chunks that the devices have no room for
+	undo    []func()        // puts back what an abort must put back in v
+	quota   bool            // there is a quota tree
 	commits int
 
 	treeMu sync.Mutex
@@ -89,6 +91,9 @@ func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) 
 	if err := v.WriteProblem(); err != nil {
 		return nil, err
 	}
+	if err := problem(ctx, v); err != nil {
+		return nil, err
+	}
 	if v.Super().LogRoot != 0 && !opt.DropLog {
 		return nil, ErrLog
 	}
@@ -98,7 +103,7 @@ func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) 
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	m := &Manager{opt: opt, v: v, sb: *v.Super()}
+	m := &Manager{opt: opt, v: v, sb: *v.Super(), full: map[uint64]bool{}}
 	const valid = ondisk.CompatROFreeSpaceTree | ondisk.CompatROFreeSpaceTreeValid
 	var err error
 	m.space, err = space.Open(ctx, space.Config{
@@ -121,6 +126,11 @@ func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) 
 		Tree: m.handle, LastSnapshot: m.lastSnapshot,
 	})
 	m.reset()
+	for _, id := range accountTrees() { // so that their sizes are known
+		if _, err := m.open(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
 	return m, nil
 }
 

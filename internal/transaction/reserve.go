@@ -38,19 +38,28 @@ func (m *Manager) Usage() SpaceInfo {
 
 func (m *Manager) mixed() bool { return m.sb.Incompat&ondisk.IncompatMixedGroups != 0 }
 
-// kept is how much metadata only deletions and commits may use: enough to copy the trees that a deletion changes, but
-// not more than an eighth of what there is.
-func (m *Manager) kept(meta space.Room) uint64 {
+// accountTrees are the trees that change with every commit.
+func accountTrees() []ondisk.TreeID {
+	return []ondisk.TreeID{ondisk.RootTree, ondisk.ExtentTree, ondisk.CsumTree, ondisk.FreeSpaceTree, ondisk.BlockGroupTree}
+}
+
+// accounts returns how many bytes the blocks of those trees take.
+func (m *Manager) accounts() uint64 {
 	var n uint64
 	m.treeMu.Lock()
-	for _, id := range []ondisk.TreeID{ondisk.ExtentTree, ondisk.CsumTree, ondisk.FreeSpaceTree, ondisk.RootTree} {
+	defer m.treeMu.Unlock()
+	for _, id := range accountTrees() {
 		if t := m.trees[id]; t != nil {
 			n += t.item.BytesUsed
 		}
 	}
-	m.treeMu.Unlock()
-	size := uint64(m.sb.Nodesize)
-	return min(max(n, 2*baseBlocks*size), 512<<20, meta.Total/8)
+	return n
+}
+
+// kept is how much metadata only deletions and commits may use: enough to copy the trees of account, but not more than
+// an eighth of what there is.
+func (m *Manager) kept(meta space.Room) uint64 {
+	return min(max(m.accounts(), 4*baseBlocks*uint64(m.sb.Nodesize)), 512<<20, meta.Total/8)
 }
 
 // reserve makes sure that a change can be made and committed: it makes chunks, or commits to get back what was
@@ -62,6 +71,13 @@ func (m *Manager) reserve(ctx context.Context, need Need) error {
 		short := m.short(need)
 		if short == 0 {
 			return nil
+		}
+		if !committed && need.Deleting { // what was deleted before makes room
+			if err := m.commit(ctx); err != nil {
+				return err
+			}
+			committed = true
+			continue
 		}
 		err := m.grow(ctx, short)
 		if err == nil {
@@ -83,13 +99,15 @@ func (m *Manager) reserve(ctx context.Context, need Need) error {
 // short returns the type of space that is missing for a change, 0 if none is.
 func (m *Manager) short(need Need) uint64 {
 	meta := m.space.Room(ondisk.BlockGroupMetadata)
-	blocks := uint64(baseBlocks + 2*need.Items + m.ext.Queued()/4)
+	size := uint64(m.sb.Nodesize)
+	bytes := baseBlocks*size + m.drainCost()
 	if need.Deleting {
-		blocks = baseBlocks
-	}
-	bytes := blocks * uint64(m.sb.Nodesize)
-	if !need.Deleting {
-		bytes += m.kept(meta)
+		bytes += uint64(min(2*need.Items, baseBlocks)) * size
+	} else {
+		// A leaf is copied for each item and one for its accounting; but a transaction copies no block twice, so not
+		// more than all that there are and what the new items fill.
+		items := uint64(need.Items)
+		bytes += m.kept(meta) + min(2*items*size, items*itemBytes+meta.Used)
 	}
 	if m.mixed() {
 		bytes += need.Data
@@ -101,4 +119,18 @@ func (m *Manager) short(need Need) uint64 {
 		return ondisk.BlockGroupData
 	}
 	return 0
+}
+
+// itemBytes is a generous mean of what an item and the accounting of what it refers to take; refBytes of what a
+// change of references takes.
+const (
+	itemBytes = 400
+	refBytes  = 64
+)
+
+// drainCost is how much metadata the queued changes can take: a leaf for each, but not more than all blocks of the
+// trees of account, and what grows there.
+func (m *Manager) drainCost() uint64 {
+	n := uint64(m.ext.Queued())
+	return min(n*uint64(m.sb.Nodesize), m.accounts()+n*refBytes)
 }

@@ -33,6 +33,7 @@ type world struct {
 	opt    transaction.Options
 	nextID ondisk.TreeID
 	names  int
+	last   uint64 // inode of the newest file
 }
 
 func newWorld(t testing.TB, image string, seed int64) *world {
@@ -172,7 +173,7 @@ func (w *world) addFile(sub ondisk.TreeID, extents, sectors int) {
 				return err
 			}
 		}
-		w.files[sub][ino] = name
+		w.files[sub][ino], w.last = name, ino
 		return nil
 	})
 }
@@ -265,6 +266,9 @@ func (w *world) removeFile(sub ondisk.TreeID, ino uint64) {
 			e, err := ondisk.DecodeFileExtent(c.Data())
 			if err != nil {
 				return err
+			}
+			if e.Type == ondisk.ExtentInline {
+				continue
 			}
 			r := ref.Ref{At: e.DiskBytenr, Len: e.DiskNumBytes, Kind: ref.KindData, Root: t.ID(), Ino: ino, Offset: c.Key().Offset - e.Offset}
 			if err := tx.AddRef(ref.Change{Ref: r, Delta: -1}); err != nil {
