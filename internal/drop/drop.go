@@ -34,10 +34,15 @@ type Blocks interface {
 	Prefetch(ctx context.Context, ps []Ptr)
 }
 
-// Refs is the account of references.
-type Refs interface {
+// Counts tells how many references extents have.
+type Counts interface {
 	// Lookup fills out[i] for at[i]; at is sorted and distinct. Changes added before count.
 	Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error
+}
+
+// Refs is the account of references.
+type Refs interface {
+	Counts
 	// Add queues changes, sorted and merged as by ref.Merge.
 	Add(ctx context.Context, changes []ref.Change) error
 }
@@ -83,6 +88,7 @@ type Drop struct {
 	refs    Refs
 	opt     Options
 	stats   Stats
+	onDead  func(ondisk.Bytenr)     // told each tree block that dies
 	dying   map[ondisk.TreeID]*Root // unfinished roots
 	gone    map[ondisk.TreeID]bool  // finished ones
 	oldest  ondisk.Generation       // the smallest origin of all

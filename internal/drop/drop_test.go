@@ -287,10 +287,10 @@ func TestForeseeIsExact(t *testing.T) {
 		set := pick(rng, f)
 		before := f.account()
 		told := uint64(0)
-		plan, err := Foresee(context.Background(), f, f, set, Options{Nodesize: testNodesize}, func(_ ondisk.Bytenr, n uint64) error {
+		plan, err := Foresee(context.Background(), f, f, set, Options{Nodesize: testNodesize}, Visitor{Data: func(_ ondisk.Bytenr, n uint64) error {
 			told += n
 			return nil
-		})
+		}})
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}

@@ -18,13 +18,20 @@ type Plan struct {
 	Reads         uint64 // blocks to be read for it
 }
 
-// Foresee is the dry run: the same walk, with changes counted instead of made. data, if set, is told each data extent that dies, by address.
-func Foresee(ctx context.Context, blocks Blocks, refs Refs, roots []Root, o Options, data func(at ondisk.Bytenr, n uint64) error) (Plan, error) {
-	f := &foreseer{Refs: refs, data: data}
+// Visitor is told what would die. Each function may be nil.
+type Visitor struct {
+	Block func(at ondisk.Bytenr)                 // tree blocks
+	Data  func(at ondisk.Bytenr, n uint64) error // data extents, by address
+}
+
+// Foresee is the dry run: the same walk, with changes counted instead of made.
+func Foresee(ctx context.Context, blocks Blocks, counts Counts, roots []Root, o Options, v Visitor) (Plan, error) {
+	f := &foreseer{Counts: counts, data: v.Data}
 	d, err := New(blocks, f, roots, o)
 	if err != nil {
 		return Plan{}, err
 	}
+	d.onDead = v.Block
 	if _, err := d.Step(ctx, Budget{}); err != nil {
 		return Plan{}, err
 	}
@@ -34,8 +41,9 @@ func Foresee(ctx context.Context, blocks Blocks, refs Refs, roots []Root, o Opti
 	return f.plan, nil
 }
 
+// foreseer is an account that only adds up.
 type foreseer struct {
-	Refs
+	Counts
 	plan Plan
 	data func(at ondisk.Bytenr, n uint64) error
 }

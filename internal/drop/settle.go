@@ -114,6 +114,9 @@ func (s *span) giveUp(b *block) error {
 	}
 	if b.dies && b.heir == nil {
 		s.d.stats.Freed++
+		if s.d.onDead != nil {
+			s.d.onDead(b.ptr.At)
+		}
 		delete(s.kept, b.ptr.At)
 	}
 	return nil

@@ -11,3 +11,9 @@ type Stats struct {
 	Changes   uint64 // changes of references, before merging
 	Merged    uint64 // and after
 }
+
+// Plus adds two counts.
+func (s Stats) Plus(o Stats) Stats {
+	return Stats{s.Steps + o.Steps, s.Sweeps + o.Sweeps, s.Lookups + o.Lookups, s.Reads + o.Reads, s.Freed + o.Freed, s.Converted + o.Converted,
+		s.Changes + o.Changes, s.Merged + o.Merged}
+}
