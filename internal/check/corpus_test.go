@@ -27,14 +27,19 @@ func open(t testing.TB, images ...string) (*volume.Volume, error) {
 	return volume.Open(context.Background(), devs, volume.Options{ReadOnly: true, SuperCopy: -1, BackupRoot: -1})
 }
 
-// judge checks a volume; one that can not be opened is bad.
+// judge checks a volume with its data; one that can not be opened is bad.
 func judge(t testing.TB, images ...string) *check.Report {
+	t.Helper()
+	return judgeOnly(t, true, images...)
+}
+
+func judgeOnly(t testing.TB, data bool, images ...string) *check.Report {
 	t.Helper()
 	v, err := open(t, images...)
 	if err != nil {
 		return &check.Report{Errors: 1, Findings: []check.Finding{{Severity: check.Error, What: err.Error()}}}
 	}
-	r, err := check.Check(context.Background(), v, check.Options{Data: true})
+	r, err := check.Check(context.Background(), v, check.Options{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
