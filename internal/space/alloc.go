@@ -183,6 +183,7 @@ func (s *Space) Hold(ctx context.Context, at ondisk.Bytenr, n uint64) error {
 	if err := s.load(ctx, g); err != nil {
 		return err
 	}
+	s.touch(g)
 	from, to := g.sectors(at, n)
 	for i := g.busy.nextClear(from, to); i < to; {
 		end := g.busy.nextSet(i, to)

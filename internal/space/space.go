@@ -129,6 +129,38 @@ func (s *Space) AddGroup(c *chunk.Chunk) *Group {
 	return g
 }
 
+// Empty lists groups of another type than typ (type and profile) that hold nothing, now and at the last commit. One
+// group of each type stays.
+func (s *Space) Empty(typ uint64) []*Group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := map[uint64]int{}
+	for _, g := range s.groups {
+		left[g.Flags]++
+	}
+	var out []*Group
+	for _, g := range s.groups {
+		if g.Flags == typ || g.Flags&ondisk.BlockGroupSystem != 0 || g.usedBytes != 0 || g.itemUsed != 0 || g.isNew || g.touched || left[g.Flags] == 1 {
+			continue
+		}
+		left[g.Flags]--
+		out = append(out, g)
+	}
+	return out
+}
+
+// RemoveGroup forgets a group that Empty named.
+func (s *Space) RemoveGroup(g *Group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups = slices.DeleteFunc(s.groups, func(o *Group) bool { return o == g })
+	for typ, h := range s.hint {
+		if h == g {
+			delete(s.hint, typ)
+		}
+	}
+}
+
 // Group returns the group that holds the address.
 func (s *Space) Group(at ondisk.Bytenr) (*Group, bool) {
 	i, found := slices.BinarySearchFunc(s.groups, at, func(g *Group, at ondisk.Bytenr) int { return cmp.Compare(g.Start, at) })

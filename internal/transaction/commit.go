@@ -23,7 +23,8 @@ func (m *Manager) commit(ctx context.Context) error {
 		m.v.Store().SetGeneration(m.v.Super().Generation)
 		return nil
 	}
-	if err := m.write(ctx); err != nil {
+	// A caller who goes away in the middle must not cost everybody the transaction.
+	if err := m.write(context.WithoutCancel(ctx)); err != nil {
 		return m.abort(err)
 	}
 	m.running, m.forced, m.undo = false, false, nil
@@ -69,8 +70,7 @@ func (m *Manager) write(ctx context.Context) error {
 	if err := m.v.IO().Flush(); err != nil {
 		return err
 	}
-	// From here on the transaction is either durable or not; a cancelled caller does not leave it open.
-	if err := m.v.WriteSupers(context.WithoutCancel(ctx), sb); err != nil {
+	if err := m.v.WriteSupers(ctx, sb); err != nil {
 		return err
 	}
 	m.sb = *sb
@@ -81,19 +81,7 @@ func (m *Manager) write(ctx context.Context) error {
 // settle repeats what keeps the trees of account up to date, until doing it changes nothing more: each of these steps
 // may copy blocks, which the others must then account for.
 func (m *Manager) settle(ctx context.Context) error {
-	var fst *btree.Tree
-	var err error
-	const valid = ondisk.CompatROFreeSpaceTree | ondisk.CompatROFreeSpaceTreeValid
-	if m.sb.CompatRO&valid == valid {
-		if fst, err = m.handle(ctx, ondisk.FreeSpaceTree); err != nil {
-			return err
-		}
-	}
-	id := ondisk.ExtentTree
-	if m.sb.CompatRO&ondisk.CompatROBlockGroupTree != 0 {
-		id = ondisk.BlockGroupTree
-	}
-	groups, err := m.handle(ctx, id)
+	fst, groups, err := m.spaceTrees(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,6 +102,22 @@ func (m *Manager) settle(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("transaction: trees do not settle in %d rounds", maxRounds)
+}
+
+// spaceTrees returns the tree of free space, nil if it is not kept, and the tree with the items of block groups.
+func (m *Manager) spaceTrees(ctx context.Context) (fst, groups *btree.Tree, err error) {
+	const valid = ondisk.CompatROFreeSpaceTree | ondisk.CompatROFreeSpaceTreeValid
+	if m.sb.CompatRO&valid == valid {
+		if fst, err = m.handle(ctx, ondisk.FreeSpaceTree); err != nil {
+			return nil, nil, err
+		}
+	}
+	id := ondisk.ExtentTree
+	if m.sb.CompatRO&ondisk.CompatROBlockGroupTree != 0 {
+		id = ondisk.BlockGroupTree
+	}
+	groups, err = m.handle(ctx, id)
+	return fst, groups, err
 }
 
 // writeRoots writes the root items of all trees that moved or whose items changed.

@@ -10,8 +10,8 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 )
 
-// grow makes a new chunk of the type, with the profile that the newest such chunk has. It returns chunk.ErrNoRoom,
-// and has changed nothing, if the devices are full.
+// grow makes a new chunk of the type, with the profile that the last such chunk has. It returns chunk.ErrNoRoom if the
+// devices are full, and no chunk of another type is empty.
 func (m *Manager) grow(ctx context.Context, typ uint64) error {
 	full := typ
 	for _, g := range m.space.Groups() {
@@ -19,9 +19,26 @@ func (m *Manager) grow(ctx context.Context, typ uint64) error {
 			full = g.Flags
 		}
 	}
-	if m.full[full] {
+	err := chunk.ErrNoRoom
+	if !m.full[full] {
+		err = m.newChunk(ctx, typ, full)
+	}
+	if !errors.Is(err, chunk.ErrNoRoom) {
+		return err
+	}
+	m.full[full] = true
+	removed, err := m.removeEmpty(ctx, full)
+	if err != nil {
+		return err
+	}
+	if !removed {
 		return chunk.ErrNoRoom
 	}
+	return m.newChunk(ctx, typ, full)
+}
+
+// newChunk makes a chunk of the type with the profile in full.
+func (m *Manager) newChunk(ctx context.Context, typ, full uint64) error {
 	system := m.space.Room(ondisk.BlockGroupSystem)
 	if typ != ondisk.BlockGroupSystem && system.Free < baseBlocks*uint64(m.sb.Nodesize) {
 		if err := m.grow(ctx, ondisk.BlockGroupSystem); err != nil && system.Free < baseBlocks/3*uint64(m.sb.Nodesize) {
@@ -38,7 +55,6 @@ func (m *Manager) grow(ctx context.Context, typ uint64) error {
 	}
 	c, err := chunk.Plan(m.v.Chunks(), devs, full, m.sb.Sectorsize)
 	if err != nil {
-		m.full[full] = errors.Is(err, chunk.ErrNoRoom)
 		return err
 	}
 	if typ == ondisk.BlockGroupSystem {
@@ -67,8 +83,7 @@ func (m *Manager) addChunk(ctx context.Context, c chunk.Chunk, devTree *btree.Tr
 	}
 	m.undo = append(m.undo, func() { m.v.Chunks().Remove(c.Logical) })
 	m.space.AddGroup(&c)
-	key := ondisk.Key{Objectid: ondisk.FirstChunkTreeObjectid, Type: ondisk.TypeChunkItem, Offset: uint64(c.Logical)}
-	if err := chunks.Insert(ctx, key, c.ChunkItem.Append(nil)); err != nil {
+	if err := chunks.Insert(ctx, chunkKey(c.Logical), c.ChunkItem.Append(nil)); err != nil {
 		return err
 	}
 	root, err := chunks.RootBlock(ctx)
@@ -82,7 +97,7 @@ func (m *Manager) addChunk(ctx context.Context, c chunk.Chunk, devTree *btree.Tr
 		if err := devTree.Insert(ctx, key, e.Append(nil)); err != nil {
 			return err
 		}
-		if err := m.useDevice(ctx, chunks, s.DevID, c.DevExtentLen()); err != nil {
+		if err := m.useDevice(ctx, chunks, s.DevID, int64(c.DevExtentLen())); err != nil {
 			return err
 		}
 	}
@@ -90,14 +105,14 @@ func (m *Manager) addChunk(ctx context.Context, c chunk.Chunk, devTree *btree.Tr
 }
 
 // useDevice adds to the bytes that a device's item counts as used.
-func (m *Manager) useDevice(ctx context.Context, chunks *btree.Tree, id ondisk.DevID, n uint64) error {
+func (m *Manager) useDevice(ctx context.Context, chunks *btree.Tree, id ondisk.DevID, n int64) error {
 	for _, d := range m.v.DevItems() {
 		if d.DevID != id {
 			continue
 		}
 		old := d
 		m.undo = append(m.undo, func() { m.v.SetDevItem(old) })
-		d.BytesUsed += n
+		d.BytesUsed = uint64(int64(d.BytesUsed) + n)
 		m.v.SetDevItem(d)
 		key := ondisk.Key{Objectid: ondisk.DevItemsObjectid, Type: ondisk.TypeDevItem, Offset: uint64(id)}
 		return chunks.Update(ctx, key, d.Append(nil))

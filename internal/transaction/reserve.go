@@ -59,7 +59,8 @@ func (m *Manager) accounts() uint64 {
 // kept is how much metadata only deletions and commits may use: enough to copy the trees of account, but not more than
 // an eighth of what there is.
 func (m *Manager) kept(meta space.Room) uint64 {
-	return min(max(m.accounts(), 4*baseBlocks*uint64(m.sb.Nodesize)), 512<<20, meta.Total/8)
+	base := baseBlocks * uint64(m.sb.Nodesize)
+	return min(max(m.accounts()*5/4+2*base, 4*base), 512<<20, meta.Total/8)
 }
 
 // reserve makes sure that a change can be made and committed: it makes chunks, or commits to get back what was
@@ -101,12 +102,12 @@ func (m *Manager) short(need Need) uint64 {
 	meta := m.space.Room(ondisk.BlockGroupMetadata)
 	size := uint64(m.sb.Nodesize)
 	bytes := baseBlocks*size + m.drainCost()
+	// A leaf is copied for each item and one for its accounting; but a transaction copies no block twice, so not more
+	// than all that there are and what the new items fill.
+	items := uint64(need.Items)
 	if need.Deleting {
-		bytes += uint64(min(2*need.Items, baseBlocks)) * size
+		bytes += min(2*items*size, items*refBytes+m.accounts()+baseBlocks*size)
 	} else {
-		// A leaf is copied for each item and one for its accounting; but a transaction copies no block twice, so not
-		// more than all that there are and what the new items fill.
-		items := uint64(need.Items)
 		bytes += m.kept(meta) + min(2*items*size, items*itemBytes+meta.Used)
 	}
 	if m.mixed() {
