@@ -54,6 +54,9 @@ var differing = map[string]bool{
 	"half-drop-quota":     true, // it counts what is dropped already
 	"deg-raid6":           true, // it can not rebuild metadata
 	"replace-interrupted": true, // it adds the size of the target
+	"default-old":         true, // what mkfs left in the free space tree is harmless, says check 6.2
+	"empty-old":           true,
+	"bgt-converted":       true,
 	"stale-raid1":         true, // we leave a stale device out
 }
 
