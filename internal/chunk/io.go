@@ -14,15 +14,13 @@ import (
 type IO struct {
 	m    *Map
 	devs map[ondisk.DevID]device.Device // never changed
+	rows [256]sync.Mutex                // of parity chunks; held during I/O, and the last lock taken
 }
 
 // MissingError tells that a device is not there.
 type MissingError struct{ DevID ondisk.DevID }
 
 func (e *MissingError) Error() string { return fmt.Sprintf("device %d is missing", e.DevID) }
-
-// ErrParityWrite: chunks with parity cannot be written yet.
-var ErrParityWrite = errors.New("RAID5 and RAID6 chunks cannot be written yet")
 
 // NewIO makes an IO over the devices that are there. The map of devices must not
 // be changed afterwards.
@@ -128,7 +126,7 @@ func (io *IO) Write(ctx context.Context, at ondisk.Bytenr, p []byte) error {
 		return err
 	}
 	if c.parity() > 0 {
-		return ErrParityWrite
+		return io.writeParity(ctx, c, off, p)
 	}
 	if c.Copies() == 1 {
 		return io.writeCopy(c, off, 0, p)
@@ -146,14 +144,21 @@ func (io *IO) writeCopy(c *Chunk, off uint64, mirror int, p []byte) error {
 	for len(p) > 0 {
 		pl, n := c.at(off, mirror)
 		n = min(n, uint64(len(p)))
-		d, err := io.Device(pl.dev)
-		if err != nil {
+		if err := io.writeAt(pl, p[:n]); err != nil {
 			return err
 		}
-		if _, err := d.WriteAt(p[:n], int64(pl.physical)); err != nil {
-			return fmt.Errorf("write device %d at %d: %w", pl.dev, pl.physical, err)
-		}
 		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+func (io *IO) writeAt(pl place, p []byte) error {
+	d, err := io.Device(pl.dev)
+	if err != nil {
+		return err
+	}
+	if _, err := d.WriteAt(p, int64(pl.physical)); err != nil {
+		return fmt.Errorf("write device %d at %d: %w", pl.dev, pl.physical, err)
 	}
 	return nil
 }
@@ -177,7 +182,8 @@ func (io *IO) Flush() error {
 }
 
 // Discard tells the devices that [at, at+n) is free. It is advice: errors of
-// devices that cannot do it are not reported.
+// devices that cannot do it are not reported, and parity chunks are left alone,
+// because a discarded unit would fit its parity no more.
 func (io *IO) Discard(at ondisk.Bytenr, n uint64) error {
 	for n > 0 {
 		c, off, err := io.find(at, 1)

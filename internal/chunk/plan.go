@@ -107,8 +107,12 @@ func shape(profile uint64, devs int) (n, perDev int, c columns, err error) {
 		return devs, 1, columns{1, true, func(n int) int { return n }}, nil
 	case ondisk.BlockGroupRAID10:
 		return devs &^ 1, 1, columns{2, true, func(n int) int { return n / 2 }}, nil
+	case ondisk.BlockGroupRAID5:
+		return devs, 1, columns{2, true, func(n int) int { return n - 1 }}, nil
+	case ondisk.BlockGroupRAID6:
+		return devs, 1, columns{3, true, func(n int) int { return n - 2 }}, nil
 	}
-	return 0, 0, columns{}, fmt.Errorf("cannot make chunks of profile %#x: %w", profile, ErrParityWrite)
+	return 0, 0, columns{}, fmt.Errorf("cannot make chunks of profile %#x", profile)
 }
 
 func step(profile uint64) int {

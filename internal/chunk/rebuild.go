@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/raid56"
 )
 
@@ -14,34 +15,58 @@ func (io *IO) rebuild(c *Chunk, off uint64, way int, p []byte) error {
 	nr, so := split(off)
 	d := c.dataStripes()
 	row, want := nr/uint64(d), int(nr%uint64(d))
-	units := make([][]byte, d+c.parity()) // data, P, Q; nil when lost
-	also := -1                            // data stripe that this way takes for bad too
-	if way > 2 {
+	also := -1 // unit that this way takes for bad too
+	switch {
+	case way == 2:
+		also = d
+	case way > 2:
 		also = way - 3
 		if also >= want {
 			also++
 		}
 	}
+	defer io.lockRow(c, row)() // a row half written fits no parity
+	data, err := io.readRow(c, row, so, len(p), func(k int) bool { return k == want || k == also })
+	if err != nil {
+		return err
+	}
+	copy(p, data[want])
+	return nil
+}
+
+// readRow gives n bytes at offset so of every data unit of a row. Units to skip, and those
+// that cannot be read, are rebuilt from parity.
+//
+// Preconditions: the row is locked.
+func (io *IO) readRow(c *Chunk, row, so uint64, n int, skip func(unit int) bool) ([][]byte, error) {
+	d := c.dataStripes()
+	units := make([][]byte, d+2) // data, P, Q; nil when lost
+	have := 0
 	var lost error
-	for k := range units {
-		if k == want || k == also || way == 2 && k == d {
+	for k := 0; k < d+c.parity() && have < d; k++ { // d units of any kind are enough
+		if skip(k) {
 			continue
 		}
-		b := make([]byte, len(p))
+		b := make([]byte, n)
 		if err := io.readAt(c.member(row, k, so), b); err != nil {
 			lost = errors.Join(lost, err)
 			continue
 		}
 		units[k] = b
+		have++
 	}
-	var q []byte
-	if c.parity() == 2 {
-		q = units[d+1]
-	}
-	data, err := raid56.Recover(units[:d], units[d], q)
+	data, err := raid56.Recover(units[:d], units[d], units[d+1])
 	if err != nil {
-		return errors.Join(fmt.Errorf("rebuild from parity: %w", err), lost)
+		return nil, errors.Join(fmt.Errorf("rebuild from parity: %w", err), lost)
 	}
-	copy(p, data[want])
-	return nil
+	return data, nil
+}
+
+// lockRow lets one call at a time work on a row of a parity chunk, and returns
+// what ends its turn. Rows may share a lock; nobody holds two.
+func (io *IO) lockRow(c *Chunk, row uint64) (unlock func()) {
+	nr := uint64(c.Logical)/ondisk.StripeLen + row
+	mu := &io.rows[nr%uint64(len(io.rows))]
+	mu.Lock()
+	return mu.Unlock
 }

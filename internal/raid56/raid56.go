@@ -8,6 +8,7 @@ package raid56
 
 import (
 	"crypto/subtle"
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -67,11 +68,22 @@ func P(dst []byte, data ...[]byte) {
 // Q writes the second parity of the columns to dst.
 func Q(dst []byte, data ...[]byte) {
 	clear(dst)
-	double := table(2)
 	for j := len(data) - 1; j >= 0; j-- {
-		for i, b := range dst {
-			dst[i] = double[b] ^ data[j][i]
-		}
+		double(dst)
+		subtle.XORBytes(dst, dst, data[j])
+	}
+}
+
+// double multiplies each byte by 2, eight at a time: shift all of them, then take
+// the polynomial from those whose highest bit fell out.
+func double(p []byte) {
+	for ; len(p) >= 8; p = p[8:] {
+		v := binary.LittleEndian.Uint64(p)
+		out := v >> 7 & 0x0101010101010101
+		binary.LittleEndian.PutUint64(p, v<<1&0xfefefefefefefefe^out*0x1d)
+	}
+	for i, b := range p {
+		p[i] = mul(b, 2)
 	}
 }
 

@@ -67,3 +67,35 @@ func TestQVector(t *testing.T) {
 		t.Errorf("0x80·2 = %#x, want 0x1d", mul(0x80, 2))
 	}
 }
+
+// TestQSlow compares Q with its definition, at lengths around the word size.
+func TestQSlow(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for n := range 40 {
+		data := make([][]byte, 7)
+		want := make([]byte, n)
+		for j := range data {
+			data[j] = make([]byte, n)
+			for i := range data[j] {
+				data[j][i] = byte(rnd.Uint32())
+				want[i] ^= mul(pow(j), data[j][i])
+			}
+		}
+		q := make([]byte, n)
+		if Q(q, data...); !bytes.Equal(q, want) {
+			t.Errorf("%d bytes: got %x, want %x", n, q, want)
+		}
+	}
+}
+
+func BenchmarkQ(b *testing.B) {
+	data := make([][]byte, 4)
+	for j := range data {
+		data[j] = make([]byte, 64<<10)
+	}
+	q := make([]byte, 64<<10)
+	b.SetBytes(4 * 64 << 10)
+	for b.Loop() {
+		Q(q, data...)
+	}
+}

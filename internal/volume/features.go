@@ -12,7 +12,7 @@ const (
 	incompatRead = ondisk.IncompatMixedBackref | ondisk.IncompatDefaultSubvol | ondisk.IncompatMixedGroups | ondisk.IncompatCompressLZO |
 		ondisk.IncompatCompressZstd | ondisk.IncompatBigMetadata | ondisk.IncompatExtendedIref | ondisk.IncompatRAID56 |
 		ondisk.IncompatSkinnyMetadata | ondisk.IncompatNoHoles | ondisk.IncompatMetadataUUID | ondisk.IncompatRAID1C34 | ondisk.IncompatSimpleQuota
-	incompatWrite  = incompatRead &^ (ondisk.IncompatRAID56 | ondisk.IncompatSimpleQuota)
+	incompatWrite  = incompatRead &^ ondisk.IncompatSimpleQuota
 	compatROWrite  = ondisk.CompatROFreeSpaceTree | ondisk.CompatROFreeSpaceTreeValid | ondisk.CompatROVerity | ondisk.CompatROBlockGroupTree
 	superFlagsRead = ondisk.SuperFlagWritten | ondisk.SuperFlagReloc | ondisk.SuperFlagError | ondisk.SuperFlagSeeding |
 		ondisk.SuperFlagMetadump | ondisk.SuperFlagMetadumpV2
@@ -62,11 +62,6 @@ func (v *Volume) WriteProblem() error {
 		return fmt.Errorf("this is a dump of metadata: it can only be read")
 	case v.opt.BackupRoot >= 0 || v.opt.SuperCopy > 0:
 		return fmt.Errorf("a volume opened by a backup root or a copy of the superblock can only be read")
-	}
-	for _, c := range v.chunks.All() {
-		if c.Type&ondisk.BlockGroupRAID56Mask != 0 {
-			return fmt.Errorf("volumes with RAID5 or RAID6 chunks can only be read yet: open it read-only")
-		}
 	}
 	return nil
 }
