@@ -43,6 +43,3 @@ func (d *dirty) write(off uint64, p []byte) {
 		off, p = off+uint64(n), p[n:]
 	}
 }
-
-// end is the end of the last segment; there must be one.
-func (d *dirty) end() uint64 { return d.segs[len(d.segs)-1].end() }

@@ -78,6 +78,9 @@ func (c *change) groups(ctx context.Context, segs []segment, size uint64) ([]gro
 
 // group makes one group [from, to) of segments that lie in it.
 func (c *change) group(ctx context.Context, segs []segment, from, to, size uint64) (group, error) {
+	if len(segs) == 1 && segs[0].off == from && segs[0].end() == to && size >= to {
+		return group{from, segs[0].data}, nil
+	}
 	g := group{off: from, data: make([]byte, to-from)}
 	at := from // everything before is filled
 	for _, s := range segs {

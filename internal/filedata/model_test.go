@@ -42,7 +42,7 @@ type file struct {
 
 func newWorld(t testing.TB, image string, seed int64) *world {
 	t.Helper()
-	w := &world{t: t, ctx: context.Background(), paths: testenv.Images(t, image), rng: rand.New(rand.NewPCG(uint64(seed), 7))}
+	w := &world{t: t, ctx: context.Background(), paths: testenv.Images(t, image), rng: seeded(seed)}
 	w.open()
 	return w
 }
@@ -325,3 +325,5 @@ func TestModel(t *testing.T) {
 		})
 	}
 }
+
+func seeded(seed int64) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 7)) }

@@ -22,8 +22,9 @@ func (r *Reader) WriteTo(ctx context.Context, w io.Writer) (int64, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	queue := make(chan chan part, runtime.GOMAXPROCS(0)+1)
-	go r.readAhead(ctx, it, queue)
+	queue := make(chan chan part, parallel()+1)
+	spare := make(chan []byte, parallel()+2)
+	go r.readAhead(ctx, it, queue, spare)
 	var done int64
 	for one := range queue {
 		p := <-one
@@ -35,6 +36,10 @@ func (r *Reader) WriteTo(ctx context.Context, w io.Writer) (int64, error) {
 		if err != nil {
 			return done, err
 		}
+		select {
+		case spare <- p.b[:cap(p.b)]:
+		default:
+		}
 	}
 	return done, ctx.Err()
 }
@@ -45,8 +50,8 @@ type part struct {
 }
 
 // readAhead starts one goroutine per part, as many as the queue has room for,
-// and closes the queue after the last.
-func (r *Reader) readAhead(ctx context.Context, it ondisk.InodeItem, queue chan<- chan part) {
+// and closes the queue after the last. spare holds buffers to use again.
+func (r *Reader) readAhead(ctx context.Context, it ondisk.InodeItem, queue chan<- chan part, spare <-chan []byte) {
 	defer close(queue)
 	for off := uint64(0); off < it.Size; off += wholeChunk {
 		one := make(chan part, 1)
@@ -56,7 +61,14 @@ func (r *Reader) readAhead(ctx context.Context, it ondisk.InodeItem, queue chan<
 			return
 		}
 		go func() {
-			b := make([]byte, min(wholeChunk, it.Size-off))
+			var b []byte
+			n := min(wholeChunk, it.Size-off)
+			select {
+			case b = <-spare:
+			default:
+				b = make([]byte, n, max(n, min(wholeChunk, it.Size)))
+			}
+			b = b[:n]
 			err := r.read(ctx, it, b, off)
 			one <- part{b, err}
 		}()

@@ -65,7 +65,13 @@ func (w *Writer) WriteAt(ctx context.Context, p []byte, off uint64) error {
 			}
 		}
 		n := min(len(p), gather-w.dirty.bytes)
-		w.dirty.write(off, p[:n])
+		if n == gather { // nothing to gather: write it from where it is
+			if err := w.write(ctx, []segment{{off, p[:n]}}, n); err != nil {
+				return err
+			}
+		} else {
+			w.dirty.write(off, p[:n])
+		}
 		off, p = off+uint64(n), p[n:]
 	}
 	return nil
@@ -98,13 +104,18 @@ func (w *Writer) flush(ctx context.Context) error {
 	if len(w.dirty.segs) == 0 {
 		return nil
 	}
-	err := w.inTx(ctx, w.need(w.dirty.bytes, len(w.dirty.segs)), func(c *change) error {
-		return c.write(ctx, w.dirty.segs, max(c.inode.Size, w.dirty.end()))
-	})
+	err := w.write(ctx, w.dirty.segs, w.dirty.bytes)
 	if err == nil {
 		w.dirty = dirty{}
 	}
 	return err
+}
+
+// write stores segments with so many bytes.
+func (w *Writer) write(ctx context.Context, segs []segment, bytes int) error {
+	return w.inTx(ctx, w.need(bytes, len(segs)), func(c *change) error {
+		return c.write(ctx, segs, max(c.inode.Size, segs[len(segs)-1].end()))
+	})
 }
 
 // need says what writing so many bytes in so many pieces may use up. New extents
