@@ -50,6 +50,23 @@ func (t *Tree) Apply(ctx context.Context, ops []Op) error {
 	if err := t.vet(ops); err != nil {
 		return err
 	}
+	t.applied.Add(int64(len(ops)))
+	if len(ops) <= few {
+		for _, op := range ops {
+			if err := t.change(ctx, op); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return t.apply(ctx, ops)
+}
+
+// few is how many operations are cheaper done one by one, in place, than by rewriting leaves and nodes.
+const few = 4
+
+// apply does a batch by rewriting the leaves that it touches, and the nodes above them.
+func (t *Tree) apply(ctx context.Context, ops []Op) error {
 	b, err := t.RootBlock(ctx)
 	if err != nil {
 		return err
@@ -58,14 +75,22 @@ func (t *Tree) Apply(ctx context.Context, ops []Op) error {
 		return err
 	}
 	t.setRoot(b)
-	a := applier{t: t, root: b}
+	a := t.scratch()
+	a.root = b
 	level := b.Level()
 	out, _, err := a.apply(ctx, b, ops, nil)
 	if err != nil {
 		return err
 	}
-	t.applied.Add(int64(len(ops)))
 	return a.finish(ctx, level, out)
+}
+
+// scratch returns an applier with the memory of the last one.
+func (t *Tree) scratch() *applier {
+	if t.last == nil || cap(t.last.runs) > 1<<12 {
+		t.last = &applier{t: t}
+	}
+	return t.last
 }
 
 // vet checks what Apply demands of a batch.

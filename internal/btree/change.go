@@ -46,7 +46,7 @@ func (t *Tree) Edit(ctx context.Context, key ondisk.Key) ([]byte, error) {
 	return p.block[0].Data().Item(p.slot[0]), nil
 }
 
-// change does one operation: in place if the leaf keeps its neighbours, by Apply if leaves must be split or joined.
+// change does one operation: in place if the leaf keeps its neighbours, by apply if leaves must be split or joined.
 func (t *Tree) change(ctx context.Context, op Op) error {
 	if t.space == nil {
 		return ErrReadOnly
@@ -69,18 +69,18 @@ func (t *Tree) change(ctx context.Context, op Op) error {
 	switch {
 	case op.Kind == OpDelete:
 		if b.NrItems() == 1 && p.top > 0 || p.shrinks(t, slot) {
-			return t.Apply(ctx, []Op{op})
+			return t.apply(ctx, []Op{op})
 		}
 		leafDelete(b, slot)
 	case found:
 		if len(op.Data)-b.ItemLen(slot) > leafFree(b) {
-			return t.Apply(ctx, []Op{op})
+			return t.apply(ctx, []Op{op})
 		}
 		leafResize(b, slot, len(op.Data))
 		copy(b.Item(slot), op.Data)
 	default:
 		if len(op.Data)+ondisk.ItemSize > leafFree(b) {
-			return t.Apply(ctx, []Op{op})
+			return t.apply(ctx, []Op{op})
 		}
 		leafInsert(b, slot, op.Key, op.Data)
 	}

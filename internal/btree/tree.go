@@ -59,7 +59,8 @@ type Tree struct {
 	id    ondisk.TreeID
 	root  RootPtr
 	space Space
-	size  uint32 // of a block
+	size  uint32   // of a block
+	last  *applier // the writer's, for its memory
 	read, rewritten,
 	applied atomic.Int64
 }
