@@ -29,7 +29,7 @@ var ErrBalance = errors.New("a balance is under way on the volume; it must end b
 
 // DefaultBudget is how many blocks of one level a step takes: enough to make use of the sharing between snapshots, and little enough that the changes
 // of a step fit into some 100 MiB of memory.
-const DefaultBudget = 1 << 16
+const DefaultBudget = 1 << 15
 
 // changesPerBlock is how many changes of references a step may make for each block of its budget.
 const changesPerBlock = 16
@@ -180,7 +180,7 @@ func deadRoot(k ondisk.Key, item ondisk.RootItem) drop.Root {
 // dropSet drops a set of trees, step by step.
 func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, err error) {
 	store := c.m.Volume().Store()
-	refs := &txRefs{}
+	refs := &txRefs{m: c.m, running: extent.New(extent.Config{Store: store, Tree: c.m.Tree})}
 	d, err := drop.New(newBlocks(store), refs, set, drop.Options{Nodesize: store.Nodesize(), Workers: c.opt.Workers})
 	if err != nil {
 		return false, err
@@ -209,33 +209,45 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 	return false, nil
 }
 
-// step does one step in a transaction of its own.
+// step does one step in a transaction of its own. Reading and looking up happen before it begins, so others work meanwhile; where they changed
+// something that the step goes by, it is done once more with the volume held.
 func (c *cleaner) step(ctx context.Context, d *drop.Drop, refs *txRefs) (more bool, err error) {
 	budget, need, err := c.size(ctx)
 	if err != nil {
+		return false, err
+	}
+	ready := d.Prepare(ctx, budget) == nil
+	if err := ctx.Err(); err != nil {
 		return false, err
 	}
 	tx, err := c.m.Begin(ctx, need)
 	if err != nil {
 		return false, err
 	}
-	refs.tx = tx
-	res, err := d.Step(ctx, budget)
+	refs.tx, refs.changed = tx, false
+	defer func() { refs.tx = nil }()
+	var res drop.Result
+	if ready {
+		res, ready, err = d.Apply(ctx)
+	}
+	if !ready && err == nil {
+		res, err = d.Step(ctx, budget)
+	}
+	end := context.WithoutCancel(ctx)
+	if err != nil && !refs.changed {
+		return false, errors.Join(err, tx.End(end)) // it only looked
+	}
 	if err == nil {
-		err = c.save(ctx, tx, d, res)
+		err = c.save(end, tx, d, res)
 	}
 	if err != nil {
-		if !refs.changed && ctx.Err() != nil {
-			return false, errors.Join(err, tx.End(context.WithoutCancel(ctx))) // stopped while it only looked
-		}
 		return false, tx.Fail(err)
 	}
-	refs.changed = false
 	c.report.RootsDone += len(res.Done)
 	if c.opt.Commit || c.small {
-		return res.More, tx.Commit(context.WithoutCancel(ctx))
+		return res.More, tx.Commit(end)
 	}
-	return res.More, tx.End(context.WithoutCancel(ctx))
+	return res.More, tx.End(end)
 }
 
 // save writes the cuts of a step and removes the roots that are done.
@@ -353,14 +365,22 @@ func (c *cleaner) pace(ctx context.Context) error {
 	}
 }
 
-// txRefs gives drop the account of references as the running transaction has it.
+// txRefs gives drop the account of references: as the running transaction has it, or without one, as it is for a reader at the moment. What is
+// queued does not count then, which is noticed later.
 type txRefs struct {
+	m       *transaction.Manager
+	running *extent.Extents
 	tx      *transaction.Tx
 	changed bool
 }
 
 func (r *txRefs) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error {
-	return r.tx.Lookup(ctx, at, out)
+	if r.tx != nil {
+		return r.tx.Lookup(ctx, at, out)
+	}
+	r.m.RLock()
+	defer r.m.RUnlock()
+	return r.running.Lookup(ctx, at, out)
 }
 
 func (r *txRefs) Add(ctx context.Context, cs []ref.Change) error {

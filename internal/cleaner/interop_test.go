@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
@@ -101,8 +102,32 @@ func kernelDrops(t *testing.T, image string, names []string) {
 		}
 		testenv.Run(t, "btrfs", args...)
 	}
-	testenv.Run(t, "btrfs", "subvolume", "sync", mnt)
-	testenv.Umount(t, mnt)
+	// "subvolume sync" does not wait for the tree that is just being dropped, and unmounting stops the kernel's cleaner.
+	for range 20 {
+		testenv.Run(t, "btrfs", "subvolume", "sync", mnt)
+		testenv.Umount(t, mnt)
+		if dead(t, image) == 0 {
+			return
+		}
+		mnt = testenv.Mount(t, []string{image})
+		time.Sleep(time.Second / 2)
+	}
+	t.Fatal("the kernel does not finish its drops")
+}
+
+func dead(t *testing.T, image string) (n int) {
+	v := openReadOnly(t, image)
+	defer v.Close()
+	list, err := subvol.List(context.Background(), v.Tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		if s.Deleted {
+			n++
+		}
+	}
+	return n
 }
 
 // weDrop deletes subvolumes and runs the cleaner.

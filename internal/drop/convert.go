@@ -151,17 +151,16 @@ type converter struct {
 	changes []ref.Change
 }
 
-// convertSome is a step that gives nothing up and only converts. It reports whether it found anything to convert.
-func (d *Drop) convertSome(ctx context.Context, tops []top, b Budget) (bool, error) {
+// convertSome finds the changes of a step that gives nothing up and only converts.
+func (d *Drop) convertSome(ctx context.Context, tops []top, b Budget) ([]ref.Change, error) {
 	c := &converter{d: d, left: b.Blocks, limit: b.Changes}
 	if c.left == 0 {
 		c.left = 1 << 30
 	}
-	before := d.stats.Converted
 	for _, t := range tops {
 		done, err := c.under(ctx, t)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		if !done {
 			break
@@ -170,7 +169,7 @@ func (d *Drop) convertSome(ctx context.Context, tops []top, b Budget) (bool, err
 			d.settled[t.ptr.At] = true
 		}
 	}
-	return d.stats.Converted > before, d.add(ctx, c.changes)
+	return c.changes, nil
 }
 
 func (c *converter) full() bool { return c.left <= 0 || (c.limit > 0 && len(c.changes) >= c.limit) }

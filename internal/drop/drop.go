@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/ref"
@@ -95,6 +94,8 @@ type Drop struct {
 	settled map[ondisk.Bytenr]bool  // blocks on cuts below which everything is converted
 	order   []*Root                 // unfinished, as given
 	kept    map[ondisk.Bytenr]*Node // nodes read that still stand after the last step
+	next    *pending                // worked out, not made yet
+	seen    []ref.Info              // all answers of look-ups since Prepare began
 }
 
 // New starts the drop of a set of roots. Roots with a cut are resumed, whoever made it.
@@ -133,46 +134,6 @@ func (d *Drop) Roots() []Root {
 // Stats returns the work done so far.
 func (d *Drop) Stats() Stats { return d.stats }
 
-// Step gives up one more span of references. Its changes belong into one transaction with the new cuts (Roots) and the removal of the roots that are
-// done. After an error the Drop must not be used any more.
-func (d *Drop) Step(ctx context.Context, b Budget) (Result, error) {
-	if len(d.order) == 0 {
-		return Result{}, nil
-	}
-	d.stats.Steps++
-	s := newSpan(d, b)
-	if err := s.explore(ctx); err != nil {
-		return Result{}, err
-	}
-	fits, err := s.convertAll(ctx, b)
-	if err != nil {
-		return Result{}, err
-	}
-	if !fits {
-		some, err := d.convertSome(ctx, s.tops, b)
-		if some || err != nil {
-			return Result{More: true}, err
-		}
-		if _, err := s.convertAll(ctx, Budget{}); err != nil { // blocks of others, that need only be looked at
-			return Result{}, err
-		}
-	}
-	s.follow()
-	if first := s.chooseHeirs(); len(first) > 0 {
-		some, err := d.convertSome(ctx, first, Budget{})
-		if some || err != nil {
-			return Result{More: true}, err
-		}
-	}
-	if err := s.settle(); err != nil {
-		return Result{}, err
-	}
-	if err := d.add(ctx, s.changes); err != nil {
-		return Result{}, err
-	}
-	return d.advance(s), nil
-}
-
 // add merges changes and hands them over.
 func (d *Drop) add(ctx context.Context, cs []ref.Change) error {
 	d.stats.Changes += uint64(len(cs))
@@ -182,25 +143,6 @@ func (d *Drop) add(ctx context.Context, cs []ref.Change) error {
 		return nil
 	}
 	return d.refs.Add(ctx, merged)
-}
-
-// advance takes over the cuts of a settled span.
-func (d *Drop) advance(s *span) Result {
-	var res Result
-	d.order = slices.DeleteFunc(d.order, func(r *Root) bool {
-		cut, left := s.cuts[r.ID]
-		if !left {
-			delete(d.dying, r.ID)
-			d.gone[r.ID] = true
-			res.Done = append(res.Done, r.ID)
-			return true
-		}
-		r.Cut = cut
-		return false
-	})
-	d.kept = s.kept
-	res.More = len(d.order) > 0
-	return res
 }
 
 // dead reports whether id is a tree of the set.
@@ -217,6 +159,7 @@ func (d *Drop) lookup(ctx context.Context, at []ondisk.Bytenr) ([]ref.Info, erro
 	if err := d.refs.Lookup(ctx, at, out); err != nil {
 		return nil, err
 	}
+	d.seen = append(d.seen, out...)
 	for i := range out {
 		if !out[i].Found || out[i].Refs == 0 {
 			return nil, corrupt(at[i], "a dead tree refers to an extent that has no item", nil, nil)

@@ -241,6 +241,58 @@ func (s *stopper) Add(ctx context.Context, cs []ref.Change) error {
 	return s.forest.Add(ctx, cs)
 }
 
+// Live trees change between working a step out and making it.
+func TestBesideLiveWork(t *testing.T) {
+	again := uint64(0)
+	for _, seed := range seeds(60) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		f := history(rng, 60+rng.IntN(250))
+		set := pick(rng, f)
+		var live []ondisk.TreeID
+		for _, id := range slices.Sorted(maps.Keys(f.roots)) {
+			if !slices.ContainsFunc(set, func(r Root) bool { return r.ID == id }) {
+				live = append(live, id)
+			}
+		}
+		d, err := New(f, f, set, Options{Nodesize: testNodesize})
+		if err != nil {
+			t.Fatal(err)
+		}
+		budget := Budget{Blocks: rng.IntN(10)}
+		for len(d.Roots()) > 0 {
+			if err := d.Prepare(context.Background(), budget); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			for range rng.IntN(3) * len(live) / max(len(live), 1) {
+				id := live[rng.IntN(len(live))]
+				if rng.IntN(8) == 0 && len(live) < 8 {
+					live = append(live, f.snapshot(id))
+				} else {
+					f.set(id, rng.Uint64N(100), f.data())
+				}
+			}
+			f.gen++
+			_, ok, err := d.Apply(context.Background())
+			if err == nil && !ok {
+				_, err = d.Step(context.Background(), budget)
+			}
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		again += d.Stats().Again
+		for _, r := range set {
+			delete(f.roots, r.ID)
+		}
+		if d := diff(f.account(), f.declared(set)); d != "" {
+			t.Fatalf("seed %d: %s", seed, d)
+		}
+	}
+	if again < 20 {
+		t.Errorf("only %d steps had to be worked out again", again)
+	}
+}
+
 func TestWorkersAndBudgetsDoNotMatter(t *testing.T) {
 	for _, seed := range seeds(10) {
 		rng := rand.New(rand.NewPCG(seed, 4))

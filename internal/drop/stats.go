@@ -5,6 +5,8 @@ type Stats struct {
 	Steps     uint64
 	Sweeps    uint64 // sorted batches of look-ups
 	Lookups   uint64 // addresses in them
+	Rechecks  uint64 // addresses looked up once more before a step was made
+	Again     uint64 // steps worked out for nothing, because a count had changed
 	Reads     uint64 // blocks read
 	Freed     uint64 // tree blocks that lost their last reference
 	Converted uint64 // blocks that got FULL_BACKREF
@@ -14,6 +16,6 @@ type Stats struct {
 
 // Plus adds two counts.
 func (s Stats) Plus(o Stats) Stats {
-	return Stats{s.Steps + o.Steps, s.Sweeps + o.Sweeps, s.Lookups + o.Lookups, s.Reads + o.Reads, s.Freed + o.Freed, s.Converted + o.Converted,
+	return Stats{s.Steps + o.Steps, s.Sweeps + o.Sweeps, s.Lookups + o.Lookups, s.Rechecks + o.Rechecks, s.Again + o.Again, s.Reads + o.Reads, s.Freed + o.Freed, s.Converted + o.Converted,
 		s.Changes + o.Changes, s.Merged + o.Merged}
 }
