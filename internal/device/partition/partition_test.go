@@ -126,12 +126,17 @@ func TestParse(t *testing.T) {
 		"#1":              {Path: "#1"},
 		"a@b/none":        {Path: "a@b/none"},
 		"disk@4096+10000": {Path: "disk", Offset: 4096, Size: 10000},
+
+		"nbd://host/disk":                {Path: "nbd://host/disk"},
+		"nbd://host/disk#2":              {Path: "nbd://host/disk", Partition: 2},
+		"nbd://me@host/disk":             {Path: "nbd://me@host/disk"},
+		"nbd+unix:///x?socket=/run/s@1M": {Path: "nbd+unix:///x?socket=/run/s", Offset: 1 << 20},
 	} {
 		if got, err := Parse(in); err != nil || got != want {
 			t.Errorf("Parse(%q) = %+v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"disk#0", "disk#x", "disk@", "disk@-1", "disk@1+0", "disk@9999999T", "disk@1M+", "disk#"} {
+	for _, in := range []string{"disk#0", "disk#x", "disk@", "disk@-1", "disk@1+0", "disk@9999999T", "disk@1M+", "disk#", "nbd://host/disk#x"} {
 		if got, err := Parse(in); err == nil {
 			t.Errorf("Parse(%q) = %+v", in, got)
 		}

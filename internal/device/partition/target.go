@@ -5,6 +5,8 @@
 //	disk.img@1M         from 1 MiB to the end
 //	disk.img@1M+200M    200 MiB from there
 //
+// In place of a file there may be the URL of an NBD export, nbd://host/disk#2; see package nbd.
+//
 // A file whose name happens to look like one of these is taken as itself. Tables come from the device and are not trusted:
 // lengths are bounded, chains end, and a partition must lie on its device.
 package partition
@@ -17,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/device/nbd"
 )
 
 // Target says which bytes of which file are meant.
@@ -33,7 +36,7 @@ func Open(target string, opt device.Options) (device.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := device.OpenFile(t.Path, opt)
+	d, err := openWhole(t.Path, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -44,21 +47,45 @@ func Open(target string, opt device.Options) (device.Device, error) {
 	return part, nil
 }
 
+func openWhole(path string, opt device.Options) (device.Device, error) {
+	if !nbd.IsURL(path) {
+		return device.OpenFile(path, opt)
+	}
+	d, err := nbd.Dial(path, opt)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return d, nil
+}
+
 // Parse takes a target apart. Only names of existing files are taken as a whole without looking further.
 func Parse(target string) (Target, error) {
-	if _, err := os.Stat(target); err == nil {
+	if exists(target) {
 		return Target{Path: target}, nil
 	}
 	i := strings.LastIndexAny(target, "#@")
-	if i <= 0 {
-		return Target{Path: target}, nil
-	}
-	t, where := Target{Path: target[:i]}, target[i+1:]
-	if _, err := os.Stat(t.Path); err != nil {
+	if i <= 0 || !exists(target[:i]) && !nbd.IsURL(target[:i]) {
 		return Target{Path: target}, nil // so that the error names what the user typed
 	}
-	var err error
-	if target[i] == '#' {
+	t, err := parsePlace(target[:i], target[i], target[i+1:])
+	switch {
+	case err != nil && nbd.IsURL(target) && target[i] == '@': // user@host, or a name with @ in it
+		return Target{Path: target}, nil
+	case err != nil:
+		return Target{}, fmt.Errorf("target %s: %w", target, err)
+	}
+	return t, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// parsePlace reads what stands behind # or @.
+func parsePlace(path string, mark byte, where string) (t Target, err error) {
+	t.Path = path
+	if mark == '#' {
 		t.Partition, err = strconv.Atoi(where)
 		if err == nil && t.Partition < 1 {
 			err = errors.New("partitions count from 1")
@@ -73,10 +100,7 @@ func Parse(target string) (Target, error) {
 			}
 		}
 	}
-	if err != nil {
-		return Target{}, fmt.Errorf("target %s: %w", target, err)
-	}
-	return t, nil
+	return t, err
 }
 
 // parseBytes reads a number of bytes: decimal or 0x…, with an optional K, M, G or T for powers of 1024.
