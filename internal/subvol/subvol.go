@@ -30,6 +30,10 @@ var (
 	ErrNested  = errors.New("other subvolumes are nested in it")
 	ErrDefault = errors.New("it is the default subvolume; set another default first")
 	ErrTop     = errors.New("the top-level subvolume cannot be deleted")
+
+	// ErrNewSnapshot: a read-only snapshot cannot be made writable in the
+	// transaction that took it.
+	ErrNewSnapshot = errors.New("commit before a new read-only snapshot is made writable")
 )
 
 // Trees gives a tree by its id.
@@ -158,9 +162,12 @@ func SetDefault(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID) error
 // SetReadOnly makes a subvolume read-only or writable. One that was received
 // loses what tells so when it becomes writable, for it may now differ.
 func SetReadOnly(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID, readonly bool) error {
-	item, _, err := tx.RootItem(ctx, id)
+	item, key, err := tx.RootItem(ctx, id)
 	if err != nil {
 		return err
+	}
+	if !readonly && key.Offset >= uint64(tx.Generation()) {
+		return ErrNewSnapshot
 	}
 	if readonly {
 		item.Flags |= ondisk.RootFlagReadonly
@@ -296,7 +303,13 @@ func Snapshot(ctx context.Context, tx *transaction.Tx, src, parent ondisk.TreeID
 	if err != nil {
 		return 0, err
 	}
+	// Who drops the snapshot takes blocks that are not younger than its key for
+	// blocks of its source. The kernel's snapshots begin to change in the next
+	// transaction; ours may in this one, so the key must be older.
 	key := ondisk.Key{Objectid: uint64(id), Type: ondisk.TypeRootItem, Offset: uint64(tx.Generation())}
+	if !readonly {
+		key.Offset--
+	}
 	item := snapshotItem(tx, *old, uuid, readonly)
 	if err := tx.SnapshotTree(ctx, src, id, key, item); err != nil {
 		return 0, tx.Fail(err)

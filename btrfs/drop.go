@@ -1,0 +1,126 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gobtrfs/gobtrfs/internal/cleaner"
+	"github.com/gobtrfs/gobtrfs/internal/drop"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/subvol"
+	"github.com/gobtrfs/gobtrfs/internal/transaction"
+)
+
+// DropStats counts the work of a drop.
+type DropStats = drop.Stats
+
+// DropOptions tell how dead subvolumes are dropped.
+type DropOptions struct {
+	Budget   int              // tree blocks freed per commit; 0: chosen
+	Rate     uint64           // bytes of tree blocks a second; 0: as fast as it goes
+	Workers  int              // readers; 0: chosen
+	Progress func(DropReport) // called now and then
+}
+
+// DropReport tells what a drop has done.
+type DropReport struct {
+	Roots         int    // dead subvolumes found
+	RootsDone     int    // of them, gone
+	BlocksFreed   uint64 // tree blocks
+	MetadataFreed uint64 // bytes
+	ExtentsFreed  uint64 // data extents
+	DataFreed     uint64 // bytes
+	Commits       int
+	Stats         DropStats
+}
+
+func reportOf(r cleaner.Report) DropReport {
+	return DropReport{
+		Roots: r.Roots, RootsDone: r.RootsDone, BlocksFreed: r.BlocksFreed, MetadataFreed: r.MetadataFreed,
+		ExtentsFreed: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits, Stats: r.Stats,
+	}
+}
+
+// DeleteSubvolumes unlinks subvolumes, all in one transaction. Their space comes
+// back with Drop (the kernel would do it too, at its next mount). A subvolume
+// that holds others, and the default one, are refused, and then nothing is
+// changed.
+func (v *Volume) DeleteSubvolumes(ctx context.Context, paths []string) error {
+	return v.change(ctx, transaction.Need{Items: 16 * len(paths), Deleting: true}, func(tx *transaction.Tx) error {
+		ids, err := v.locateAll(ctx, tx.Tree, paths)
+		if err != nil {
+			return err
+		}
+		return subvol.Delete(ctx, tx, ids)
+	})
+}
+
+func (v *Volume) locateAll(ctx context.Context, tree treeFunc, paths []string) ([]ondisk.TreeID, error) {
+	var ids []ondisk.TreeID
+	for _, p := range paths {
+		n, err := v.locate(ctx, v.walker(tree), p)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, n.sub)
+	}
+	return ids, nil
+}
+
+// Drop drops all dead subvolumes as one set and returns when they are durably
+// gone. When ctx ends it stops between two commits; what is left is carried on
+// by the next Drop, or by the kernel.
+func (v *Volume) Drop(ctx context.Context, opt DropOptions) (DropReport, error) {
+	if v.mgr == nil {
+		return DropReport{}, ErrReadOnly
+	}
+	co := cleaner.Options{Budget: opt.Budget, Workers: opt.Workers, Rate: opt.Rate}
+	if opt.Progress != nil {
+		co.Progress = func(r cleaner.Report) { opt.Progress(reportOf(r)) }
+	}
+	r, err := cleaner.Run(ctx, v.mgr, co)
+	return reportOf(r), err
+}
+
+// Found tells how many dead subvolumes were waiting when the volume was opened
+// for writing.
+func (v *Volume) Found() int { return v.found }
+
+// DropPlan tells what deleting subvolumes would give back.
+type DropPlan struct {
+	Roots         int    `json:"subvolumes"`
+	TreeBlocks    uint64 `json:"tree_blocks"`
+	MetadataBytes uint64 `json:"metadata_bytes"`
+	DataExtents   uint64 `json:"data_extents"`
+	DataBytes     uint64 `json:"data_bytes"`
+	ChecksumBytes uint64 `json:"checksum_bytes"` // items of the checksum tree, inside its blocks
+	DiskBytes     uint64 `json:"disk_bytes"`     // data and metadata with all copies
+	Reads         uint64 `json:"reads"`          // tree blocks read to find out
+}
+
+// DropPlan tells exactly what deleting the subvolumes at paths would give back;
+// it changes nothing. The volume must be open read-only, or committed.
+func (v *Volume) DropPlan(ctx context.Context, paths []string) (DropPlan, error) {
+	var ids []ondisk.TreeID
+	err := v.view(func(tree treeFunc) error {
+		var err error
+		if ids, err = v.locateAll(ctx, tree, paths); err != nil {
+			return err
+		}
+		return subvol.Deletable(ctx, subvol.Trees(tree), ids)
+	})
+	if err != nil {
+		return DropPlan{}, err
+	}
+	if err := v.Commit(ctx); err != nil {
+		return DropPlan{}, err
+	}
+	p, err := cleaner.Plan(ctx, v.vol, ids)
+	if err != nil {
+		return DropPlan{}, errors.Join(err)
+	}
+	return DropPlan{
+		Roots: len(ids), TreeBlocks: p.Blocks, MetadataBytes: p.MetadataBytes, DataExtents: p.Extents, DataBytes: p.DataBytes,
+		ChecksumBytes: p.ChecksumBytes, DiskBytes: p.DiskBytes, Reads: p.Reads,
+	}, nil
+}

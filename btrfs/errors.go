@@ -1,0 +1,40 @@
+package btrfs
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/gobtrfs/gobtrfs/internal/fstree"
+)
+
+// Errors that callers ask for with errors.Is. Others come from package io/fs:
+// fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, fs.ErrInvalid.
+var (
+	// ErrReadOnly: the volume was opened read-only, or turned read-only
+	// because a transaction was aborted, or the subvolume is read-only.
+	ErrReadOnly = errors.New("read-only")
+	// ErrNotDir, ErrIsDir, ErrNotEmpty are what their errno counterparts are.
+	ErrNotDir   = fstree.ErrNotDir
+	ErrIsDir    = fstree.ErrIsDir
+	ErrNotEmpty = fstree.ErrNotEmpty
+	// ErrNameTooLong: a name is longer than 255 bytes.
+	ErrNameTooLong = fstree.ErrNameTooLong
+	// ErrLoop: more than 40 symbolic links were met in one path.
+	ErrLoop = errors.New("too many levels of symbolic links")
+	// ErrNotSubvolume: a path names something that is not a subvolume.
+	ErrNotSubvolume = errors.New("not a subvolume")
+	// ErrCrossDevice: a rename or link would leave its subvolume.
+	ErrCrossDevice = errors.New("crosses a subvolume border")
+)
+
+// pathErr wraps err as package io/fs wants it.
+func pathErr(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return err
+	}
+	return &fs.PathError{Op: op, Path: path, Err: err}
+}

@@ -1,0 +1,146 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/gobtrfs/gobtrfs/internal/cleaner"
+	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/device/partition"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/transaction"
+	"github.com/gobtrfs/gobtrfs/internal/volume"
+)
+
+// Device is what a volume lies on: random-access bytes. Written bytes survive a
+// loss of power only after a later Flush.
+type Device = device.Device
+
+// Options tell how to open a volume. The zero value opens for writing with
+// defaults.
+type Options struct {
+	// ReadOnly: nothing is written, no lock is taken, a log tree is not
+	// replayed on disk.
+	ReadOnly bool
+	// CacheBytes bounds the cache of tree blocks; 0 means 64 MiB.
+	CacheBytes int64
+	// Direct reads and writes past the page cache (Linux).
+	Direct bool
+	// Super is the superblock copy to use, counted from 1 (the copy at
+	// 64 KiB); 0 takes the newest valid one.
+	Super int
+	// Backup is the backup root to use, counted from 1 (the newest); 0 uses
+	// the current one. Implies ReadOnly.
+	Backup int
+	// NoReplay ignores a log tree when reading (the state of the last commit).
+	NoReplay bool
+	// NoCleanup leaves half-dropped subvolumes as they are when opening for
+	// writing.
+	NoCleanup bool
+}
+
+const defaultCacheBytes = 64 << 20
+
+// Open opens the volume on target: an image file, a block device, or several of
+// them separated by commas. "disk.img#2" is the second partition of a disk
+// image, "disk.img@OFFSET+SIZE" a range of it.
+//
+// Opened for writing, the volume is locked until Close; opening it a second time
+// is refused, and so are mounted block devices and volumes with features that
+// cannot be written yet (*UnsupportedError names them).
+func Open(ctx context.Context, target string, opt Options) (*Volume, error) {
+	if opt.Backup > 0 {
+		opt.ReadOnly = true
+	}
+	devs, err := openTarget(target, opt)
+	if err != nil {
+		return nil, err
+	}
+	v, err := OpenDevices(ctx, devs, opt)
+	if err != nil {
+		closeAll(devs)
+		return nil, fmt.Errorf("%s: %w", target, err)
+	}
+	v.target = target
+	return v, nil
+}
+
+// openTarget opens every device that target names.
+func openTarget(target string, opt Options) ([]Device, error) {
+	var devs []Device
+	for _, name := range strings.Split(target, ",") {
+		d, err := openOne(name, device.Options{ReadOnly: opt.ReadOnly, Direct: opt.Direct})
+		if err != nil {
+			closeAll(devs)
+			return nil, err
+		}
+		devs = append(devs, d)
+	}
+	return devs, nil
+}
+
+func openOne(name string, opt device.Options) (Device, error) {
+	if strings.HasPrefix(name, "nbd://") || strings.HasPrefix(name, "nbd+unix://") {
+		return nil, fmt.Errorf("%s: NBD exports cannot be opened yet", name)
+	}
+	return partition.Open(name, opt)
+}
+
+func closeAll(devs []Device) {
+	for _, d := range devs {
+		d.Close()
+	}
+}
+
+// OpenDevices opens the volume on devices that are open already, in any order.
+// The volume closes them.
+func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, error) {
+	if opt.CacheBytes == 0 {
+		opt.CacheBytes = defaultCacheBytes
+	}
+	vol, err := volume.Open(ctx, devs, volume.Options{
+		ReadOnly:   opt.ReadOnly,
+		CacheBytes: opt.CacheBytes,
+		SuperCopy:  opt.Super - 1,
+		BackupRoot: opt.Backup - 1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	v := &Volume{vol: vol, opt: opt}
+	if opt.ReadOnly {
+		return v, nil
+	}
+	v.mgr, err = transaction.Open(ctx, vol, transaction.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if !opt.NoCleanup {
+		if err := v.finishOld(ctx); err != nil {
+			return nil, errors.Join(err, v.mgr.Close(ctx))
+		}
+	}
+	return v, nil
+}
+
+// finishOld looks after what a crash or another writer left half done: it counts
+// dead subvolumes (Drop drops them) and removes files without names.
+func (v *Volume) finishOld(ctx context.Context) error {
+	n, err := cleaner.Pending(ctx, v.mgr)
+	if err != nil {
+		return err
+	}
+	v.found = n
+	return v.cleanOrphans(ctx)
+}
+
+// Feature bits that decide what can be done with a volume.
+type (
+	// UnsupportedError names feature bits that this version does not know.
+	UnsupportedError = volume.UnsupportedError
+	// CorruptError tells where bytes of a volume are wrong: tree, address,
+	// slot, what was found and what was expected.
+	CorruptError = ondisk.CorruptError
+)

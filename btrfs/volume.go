@@ -1,0 +1,83 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/gobtrfs/gobtrfs/internal/btree"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/transaction"
+	"github.com/gobtrfs/gobtrfs/internal/volume"
+)
+
+// Volume is an open Btrfs volume.
+type Volume struct {
+	vol    *volume.Volume
+	mgr    *transaction.Manager // nil when read-only
+	opt    Options
+	target string
+	found  int // dead subvolumes found when it was opened
+	files  openFiles
+
+	mu     sync.Mutex // guards closed
+	closed bool
+}
+
+// view runs fn while no change is made, with a function that gives the trees
+// as they stand now (changes of the running transaction included).
+func (v *Volume) view(fn func(tree treeFunc) error) error {
+	if v.mgr == nil {
+		return fn(v.vol.Tree)
+	}
+	v.mgr.RLock()
+	defer v.mgr.RUnlock()
+	return fn(v.mgr.Tree)
+}
+
+// change runs fn in the running transaction; need says what it may use up. An
+// error that fn returns after it began to change trees must have been given to
+// tx.Fail.
+func (v *Volume) change(ctx context.Context, need transaction.Need, fn func(tx *transaction.Tx) error) error {
+	if v.mgr == nil {
+		return ErrReadOnly
+	}
+	tx, err := v.mgr.Begin(ctx, need)
+	if err != nil {
+		return err
+	}
+	err = fn(tx)
+	return errors.Join(err, tx.End(ctx))
+}
+
+// treeFunc gives a tree by its id.
+type treeFunc func(ctx context.Context, id ondisk.TreeID) (*btree.Tree, error)
+
+// Writable tells whether the volume was opened for writing and no transaction
+// was aborted since.
+func (v *Volume) Writable() bool { return v.mgr != nil && v.mgr.Err() == nil }
+
+// Commit makes all changes durable.
+func (v *Volume) Commit(ctx context.Context) error {
+	if v.mgr == nil {
+		return nil
+	}
+	return v.mgr.Commit(ctx)
+}
+
+// Close commits what is pending and closes the devices. The error tells when
+// that failed: changes since the last successful Commit are then lost, all of
+// them or none.
+func (v *Volume) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil
+	}
+	v.closed = true
+	var err error
+	if v.mgr != nil {
+		err = v.mgr.Close(context.Background())
+	}
+	return errors.Join(err, v.vol.Close())
+}

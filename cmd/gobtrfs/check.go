@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gobtrfs/gobtrfs/btrfs"
+)
+
+func checkCommand() *cobra.Command {
+	var out output
+	var data, showProgress bool
+	var super, backup int
+	cmd := &cobra.Command{
+		Use: "check TARGET", Short: "Prove a volume sound, or list what is not; read-only", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			out.start(cmd)
+			opt := btrfs.Options{ReadOnly: true, Super: super, Backup: backup, NoReplay: true}
+			return withVolume(cmd.Context(), "check", args[0], opt, func(v *btrfs.Volume) error {
+				p := newProgress(!showProgress)
+				rep, err := v.Check(cmd.Context(), btrfs.CheckOptions{Data: data, Progress: func(stage string, done uint64) {
+					p.show("check: %s: %d, %s", stage, done, p.elapsed())
+				}})
+				p.done()
+				if err != nil {
+					return err
+				}
+				if err := printReport(&out, rep, p.elapsed()); err != nil {
+					return err
+				}
+				if !rep.OK() {
+					return silentError(exitFailed)
+				}
+				return nil
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&data, "data", false, "read all file data and compare checksums, every copy")
+	fl.BoolVarP(&showProgress, "progress", "p", false, "show progress")
+	fl.IntVarP(&super, "super", "s", 0, "superblock copy to use, from 1")
+	fl.IntVar(&backup, "backup", 0, "backup root to use, from 1 (the newest)")
+	out.flags(cmd)
+	return cmd
+}
+
+func printReport(out *output, r *btrfs.CheckReport, took string) error {
+	if out.json {
+		return out.document(r)
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintln(out.w, f)
+	}
+	if r.OK() {
+		fmt.Fprintf(out.w, "No errors found (%s)\n", took)
+		return nil
+	}
+	fmt.Fprintf(out.w, "%d errors found (%s)\n", r.Errors, took)
+	return nil
+}

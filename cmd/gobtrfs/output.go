@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+)
+
+// output prints results: for people, or one JSON document.
+type output struct {
+	w    io.Writer
+	json bool
+	raw  bool // sizes in bytes
+}
+
+// flags adds --json and --raw to a command.
+func (o *output) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON document")
+	cmd.Flags().BoolVar(&o.raw, "raw", false, "print sizes in bytes")
+}
+
+func (o *output) start(cmd *cobra.Command) { o.w = cmd.OutOrStdout() }
+
+// document prints v as JSON.
+func (o *output) document(v any) error {
+	enc := json.NewEncoder(o.w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (o *output) size(n uint64) string {
+	if o.raw {
+		return strconv.FormatUint(n, 10)
+	}
+	return iec(n)
+}
+
+// iec writes a size as 12.34MiB, the way the btrfs command does.
+func iec(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	f, u := float64(n), 0
+	for f >= 1024 && u < len(units)-1 {
+		f /= 1024
+		u++
+	}
+	if u == 0 {
+		return fmt.Sprintf("%dB", n)
+	}
+	return fmt.Sprintf("%.2f%s", f, units[u])
+}
+
+// parseSize reads a size: bytes, or with a unit K M G T P E (powers of 1024;
+// "KiB", "kB" and the like are taken too).
+func parseSize(s string) (uint64, error) {
+	t := strings.TrimSpace(s)
+	t = strings.TrimSuffix(strings.TrimSuffix(t, "B"), "i")
+	shift := 0
+	if t != "" {
+		if i := strings.IndexByte("KMGTPE", upper(t[len(t)-1])); i >= 0 {
+			shift = 10 * (i + 1)
+			t = t[:len(t)-1]
+		}
+	}
+	n, err := strconv.ParseUint(t, 10, 64)
+	if err != nil || n > ^uint64(0)>>shift {
+		return 0, usagef("%q is not a size (example: 4G)", s)
+	}
+	return n << shift, nil
+}
+
+func upper(c byte) byte {
+	if 'a' <= c && c <= 'z' {
+		return c - 'a' + 'A'
+	}
+	return c
+}
+
+// sizeFlag is a flag that holds a size.
+type sizeFlag uint64
+
+func (f *sizeFlag) String() string { return strconv.FormatUint(uint64(*f), 10) }
+func (f *sizeFlag) Type() string   { return "SIZE" }
+func (f *sizeFlag) Set(s string) error {
+	n, err := parseSize(s)
+	*f = sizeFlag(n)
+	return err
+}
+
+// textName gives a name for people: bytes that are no UTF-8 are escaped.
+func textName(name string) string {
+	if utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return name
+	}
+	return strconv.Quote(name)
+}
+
+// b64 gives the base64 form of a name that is no UTF-8, or "".
+func b64(name string) string {
+	if utf8.ValidString(name) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString([]byte(name))
+}
+
+// progress tells how a long job goes: a line that is rewritten on a terminal, a
+// line every few seconds elsewhere, nothing when quiet.
+type progress struct {
+	w     io.Writer
+	quiet bool
+	tty   bool
+	start time.Time
+	last  time.Time
+	wrote bool
+}
+
+func newProgress(quiet bool) *progress {
+	fi, err := os.Stderr.Stat()
+	tty := err == nil && fi.Mode()&os.ModeCharDevice != 0
+	return &progress{w: os.Stderr, quiet: quiet, tty: tty, start: time.Now(), last: time.Now()}
+}
+
+// show prints what now if it is time for it.
+func (p *progress) show(format string, args ...any) {
+	every := 5 * time.Second
+	if p.tty {
+		every = 100 * time.Millisecond
+	}
+	if p.quiet || time.Since(p.last) < every {
+		return
+	}
+	p.last = time.Now()
+	text := fmt.Sprintf(format, args...)
+	if p.tty {
+		fmt.Fprintf(p.w, "\r\x1b[K%s", text)
+	} else {
+		fmt.Fprintln(p.w, text)
+	}
+	p.wrote = true
+}
+
+// done ends the line.
+func (p *progress) done() {
+	if p.tty && p.wrote {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
+// elapsed is the time since the job began, for people.
+func (p *progress) elapsed() string { return short(time.Since(p.start)) }
+
+func short(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gobtrfs/gobtrfs/btrfs"
+)
+
+func putCommand() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "put TARGET LOCAL… PATH",
+		Short: "Copy files into a volume, recursively",
+		Long:  "Copies files into a volume, recursively, with modes, owners, times, xattrs, hard links and holes.\nEverything is committed at the end.",
+		Args:  cobra.MinimumNArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			srcs, dest := args[1:len(args)-1], args[len(args)-1]
+			return withVolume(cmd.Context(), "put", args[0], btrfs.Options{}, func(v *btrfs.Volume) error {
+				p := &putter{s: v.Top(), links: map[inodeID]string{}, progress: newProgress(quiet), ctxErr: cmd.Context().Err}
+				defer p.progress.done()
+				return p.all(srcs, dest)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
+	return cmd
+}
+
+// localInfo is what a stat of a file outside the volume tells.
+type localInfo struct {
+	uid, gid int
+	nlink    uint64
+	dev, ino uint64
+	mode     uint32
+	rdev     btrfs.Rdev
+	atime    time.Time
+}
+
+// putter copies files into a volume.
+type putter struct {
+	s        *btrfs.Subvolume
+	links    map[inodeID]string // where a file with more than one name was put
+	progress *progress
+	bytes    uint64
+	ctxErr   func() error
+}
+
+func (p *putter) all(srcs []string, dest string) error {
+	name := rel(dest)
+	into, err := isDir(p.s, name)
+	if err != nil {
+		return err
+	}
+	if len(srcs) > 1 && !into {
+		return fmt.Errorf("%s: %w", dest, btrfs.ErrNotDir)
+	}
+	for _, src := range srcs {
+		to := name
+		if into {
+			to = path.Join(name, filepath.Base(filepath.Clean(src)))
+		}
+		if err := p.one(src, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *putter) one(src, to string) error {
+	if err := p.ctxErr(); err != nil {
+		return err
+	}
+	fi, err := os.Lstat(src)
+	if err != nil {
+		return err
+	}
+	li, known := localStat(fi)
+	if err := p.make(src, to, fi, li, known); err != nil {
+		return err
+	}
+	if fi.IsDir() {
+		list, err := os.ReadDir(src)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if err := p.one(filepath.Join(src, e.Name()), path.Join(to, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return p.attributes(src, to, fi, li, known)
+}
+
+func (p *putter) make(src, to string, fi fs.FileInfo, li localInfo, known bool) error {
+	if fi.IsDir() {
+		err := p.s.Mkdir(to, 0o700)
+		if ok, _ := isDir(p.s, to); ok && errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	if known && li.nlink > 1 {
+		id := inodeID{li.dev, li.ino}
+		if first, ok := p.links[id]; ok {
+			return p.s.Link(first, to)
+		}
+		p.links[id] = to
+	}
+	switch {
+	case fi.Mode().IsRegular():
+		return p.file(src, to)
+	case fi.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(src)
+		if err != nil {
+			return err
+		}
+		return p.s.Symlink(target, to)
+	case !known:
+		return fmt.Errorf("%s: cannot copy a special file here", src)
+	}
+	return p.s.Mknod(to, li.mode, li.rdev)
+}
+
+// file copies a regular file; pieces that are all zero become holes.
+func (p *putter) file(src, to string) error {
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := p.s.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = p.copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+func (p *putter) copy(out *btrfs.File, in *os.File) error {
+	buf := make([]byte, 1<<20)
+	var off int64
+	for {
+		if err := p.ctxErr(); err != nil {
+			return err
+		}
+		n, rerr := io.ReadFull(in, buf)
+		if n > 0 && !isZeroAll(buf[:n]) {
+			if _, err := out.WriteAt(buf[:n], off); err != nil {
+				return err
+			}
+		}
+		off += int64(n)
+		p.bytes += uint64(n)
+		p.progress.show("put: %s, %s", iec(p.bytes), p.progress.elapsed())
+		if rerr == io.EOF || rerr == io.ErrUnexpectedEOF {
+			return out.Truncate(off)
+		}
+		if rerr != nil {
+			return rerr
+		}
+	}
+}
+
+func isZeroAll(b []byte) bool {
+	for len(b) > 0 {
+		n := min(len(b), sparseUnit)
+		if !isZero(b[:n]) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// attributes sets owner, xattrs, mode and times.
+func (p *putter) attributes(src, to string, fi fs.FileInfo, li localInfo, known bool) error {
+	if known {
+		if err := p.s.Lchown(to, li.uid, li.gid); err != nil {
+			return err
+		}
+	}
+	xattrs, err := localXattrs(src)
+	if err != nil {
+		return err
+	}
+	for attr, value := range xattrs {
+		if err := p.s.SetXattr(to, attr, value); err != nil {
+			return err
+		}
+	}
+	if fi.Mode()&fs.ModeSymlink == 0 {
+		if err := p.s.Chmod(to, fi.Mode()); err != nil {
+			return err
+		}
+	}
+	return p.s.Lchtimes(to, li.atime, fi.ModTime())
+}
