@@ -67,6 +67,8 @@ type checker struct {
 	extentOK bool // the whole extent tree could be read
 	walkOK   bool // all trees could be read
 
+	quotas  *qgroups   // nil: there is nothing to recount
+	links   graph      // while quotas is not nil
 	collect *collector // second walk: gathers references instead of judging
 }
 
@@ -88,6 +90,7 @@ func Check(ctx context.Context, v *volume.Volume, opt Options) (*Report, error) 
 		{"root tree", c.readRoots},
 		{"extent tree", c.readExtents},
 		{"checksum tree", c.readSums},
+		{"quota tree", c.readQuota},
 		{"trees", c.walk},
 		{"references", c.compare},
 		{"chunks", c.chunks},

@@ -24,8 +24,7 @@ type corruptVolume struct {
 
 // lenient are the damaged volumes that we pass, and why.
 var lenient = map[string]string{
-	"032-corrupted-qgroup--qgroup_corrupted": "quota is not judged yet",
-	"bko-199839":                             "only one copy of the chunk tree is damaged, we use the other",
+	"bko-199839": "only one copy of the chunk tree is damaged, we use the other",
 }
 
 // TestCorrupt: on the damaged and unusual volumes of btrfs-progs we agree with

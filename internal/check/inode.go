@@ -49,7 +49,7 @@ func (c *checker) finish(g *grove, s *summary, p *part) {
 		return
 	}
 	s.names.refs += p.refHash * typeHash(fileType(p.mode))
-	c.links(g, s, p)
+	c.linkCount(g, s, p)
 	switch p.mode & typeMask {
 	case typeDir:
 		c.directory(at, p)
@@ -67,8 +67,8 @@ func (c *checker) finish(g *grove, s *summary, p *part) {
 	}
 }
 
-// links judges the number of names.
-func (c *checker) links(g *grove, s *summary, p *part) {
+// linkCount judges the number of names.
+func (c *checker) linkCount(g *grove, s *summary, p *part) {
 	at := inoPlace(g, p.ino)
 	if p.ino == ondisk.FirstFreeObjectid && p.mode&typeMask == typeDir {
 		s.rootDir = true

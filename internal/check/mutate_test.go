@@ -125,6 +125,10 @@ var harms = []harm{
 	{"root ref", "subvolumes", 1, typ(ondisk.TypeRootRef), add64(8, 1), "no ROOT_BACKREF"},
 	{"root name", "subvolumes", 1, typ(ondisk.TypeRootBackref), func(b ondisk.Block, s int) { b.Item(s)[18] ^= 1 }, "no ROOT_REF"},
 	{"orphan", "orphans", 5, typ(ondisk.TypeOrphanItem), lastKey(func(k *ondisk.Key) { k.Offset += 1 << 20 }), "no orphan item"},
+	{"quota", "quota", 8, func(k ondisk.Key, b []byte) bool {
+		return k.Type == ondisk.TypeQgroupInfo && k.Offset>>48 == 0 && le.Uint64(b[8:]) > 0
+	},
+		add64(24, 4096), "exclusive; counted"},
 	{"hole", "holes-items", 5, func(k ondisk.Key, b []byte) bool { return regular(k, b) && k.Offset == 0 }, add64(45, ^uint64(4095)), "ranges of the file have no extent"},
 }
 

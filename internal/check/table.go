@@ -45,12 +45,21 @@ func (t *table) add(at uint64) *extent {
 	return e
 }
 
+// find gives the extent that starts at an address, nil if there is none.
 func (t *table) find(at ondisk.Bytenr) *extent {
-	i := sort.Search(len(t.at), func(i int) bool { return t.at[i] >= uint64(at) })
-	if i < len(t.at) && t.at[i] == uint64(at) {
+	if i := t.index(at); i >= 0 {
 		return t.ext[i]
 	}
 	return nil
+}
+
+// index is find for who wants a number, negative if there is none.
+func (t *table) index(at ondisk.Bytenr) int {
+	i := t.from(uint64(at))
+	if i < len(t.at) && t.at[i] == uint64(at) {
+		return i
+	}
+	return -1
 }
 
 // from gives the index of the first extent that starts at or after at.

@@ -194,11 +194,14 @@ func (c *checker) visit(ctx context.Context, g *grove, p treeblock.Promise, e *e
 	if s.refs, err = ref.Of(b, full, s.refs[:0]); err != nil {
 		c.rep.bad(Place{Tree: g.id, Bytenr: b.Bytenr(), Slot: -1}, "", "%v", err)
 	}
-	for i, r := range s.refs {
-		if b.Level() == 0 || i >= start {
-			c.meet(g.id, r)
-		}
+	refs := s.refs
+	if b.Level() > 0 {
+		refs = refs[start:]
 	}
+	for _, r := range refs {
+		c.meet(g.id, r)
+	}
+	c.link(b.Bytenr(), refs)
 	if b.Level() > 0 {
 		return c.children(ctx, g, b, start, from)
 	}
