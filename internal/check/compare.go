@@ -86,7 +86,11 @@ func (c *checker) mismatch(at ondisk.Bytenr, e *extent, t *tally) {
 	if e.found == 0 {
 		meaning = "its space is lost"
 	}
-	c.rep.bad(p, meaning, "%s says %d references, has %d back references, %d found%s", kind, e.refs, e.count, e.found, t.differences())
+	say := c.rep.bad
+	if !c.walkOK && e.found < e.count && e.count == e.refs {
+		say, meaning = c.rep.warn, "blocks that can not be read may hold the rest"
+	}
+	say(p, meaning, "%s says %d references, has %d back references, %d found%s", kind, e.refs, e.count, e.found, t.differences())
 }
 
 // differences lists the references that are recorded and found in different

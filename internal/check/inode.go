@@ -42,6 +42,10 @@ func (c *checker) finish(g *grove, s *summary, p *part) {
 	if p.ino < ondisk.FirstFreeObjectid || p.ino > ondisk.LastFreeObjectid {
 		return
 	}
+	if p.torn {
+		s.incomplete = true
+		return
+	}
 	at := inoPlace(g, p.ino)
 	if !p.hasItem {
 		c.rep.bad(at, "the file is lost", "has items but no inode item")

@@ -7,15 +7,16 @@ import "github.com/gobtrfs/gobtrfs/internal/ondisk"
 // go on beyond it, those between are judged and folded into sums. So the summary
 // of a shared block is made once and serves every tree that shares it.
 type summary struct {
-	parts      int // 0: no inodes; 1: first is all; 2: at least first and last
-	first      part
-	lastPart   part
-	last       ondisk.Key
-	names      names
-	unlinked   []uint64 // inodes without names
-	orphans    []uint64 // inodes with orphan items
-	rootDir    bool     // holds the root directory
-	incomplete bool     // something could not be read
+	parts               int // 0: no inodes; 1: first is all; 2: at least first and last
+	first               part
+	lastPart            part
+	last                ondisk.Key
+	names               names
+	unlinked            []uint64 // inodes without names
+	orphans             []uint64 // inodes with orphan items
+	rootDir             bool     // holds the root directory
+	incomplete          bool     // something could not be read
+	tornLeft, tornRight bool     // what lies there could not be read
 }
 
 // names are sums of hashes. Every name is told three times, so they must be
@@ -37,6 +38,7 @@ func (n *names) add(o names) {
 // part is what the items of one inode, or some of them in a row, tell.
 type part struct {
 	ino          uint64
+	torn         bool // some items may be lost
 	hasItem      bool
 	mode, nlink  uint32
 	size, nbytes uint64
@@ -64,6 +66,7 @@ func (p *part) merge(c *checker, g *grove, o *part) {
 	if o.hasItem {
 		p.hasItem, p.mode, p.nlink, p.size, p.nbytes, p.flags = true, o.mode, o.nlink, o.size, o.nbytes, o.flags
 	}
+	p.torn = p.torn || o.torn
 	p.refs += o.refs
 	p.refHash += o.refHash
 	p.dotdot = p.dotdot || o.dotdot
@@ -106,19 +109,24 @@ func (c *checker) join(g *grove, a, b *summary) {
 	a.unlinked = append(a.unlinked, b.unlinked...)
 	a.orphans = append(a.orphans, b.orphans...)
 	a.rootDir = a.rootDir || b.rootDir
-	switch {
-	case b.parts == 0:
-		return
-	case a.parts == 0:
-		a.parts, a.first, a.lastPart = b.parts, b.first, b.lastPart
+	if b.parts == 0 {
+		if b.tornLeft || b.tornRight {
+			a.tear()
+		}
 		return
 	}
-	left := &a.first
-	if a.parts == 2 {
-		left = &a.lastPart
+	first, torn := b.first, a.tornRight || b.tornLeft
+	first.torn = first.torn || torn
+	a.tornRight = b.tornRight
+	if a.parts == 0 {
+		a.parts, a.first, a.lastPart = b.parts, first, b.lastPart
+		a.tornLeft = a.tornLeft || torn
+		return
 	}
-	if left.ino == b.first.ino {
-		left.merge(c, g, &b.first)
+	left := a.right()
+	left.torn = left.torn || torn
+	if left.ino == first.ino {
+		left.merge(c, g, &first)
 		if b.parts == 1 {
 			return
 		}
@@ -132,13 +140,30 @@ func (c *checker) join(g *grove, a, b *summary) {
 		c.finish(g, a, &a.lastPart)
 	}
 	if b.parts == 2 {
-		middle := b.first
-		c.finish(g, a, &middle)
+		c.finish(g, a, &first)
 		a.lastPart = b.lastPart
 	} else {
-		a.lastPart = b.first
+		a.lastPart = first
 	}
 	a.parts = 2
+}
+
+// right is the part at the right end.
+func (s *summary) right() *part {
+	if s.parts == 2 {
+		return &s.lastPart
+	}
+	return &s.first
+}
+
+// tear notes that what follows could not be read.
+func (s *summary) tear() {
+	if s.parts > 0 {
+		s.right().torn = true
+	} else {
+		s.tornLeft = true
+	}
+	s.tornRight = true
 }
 
 // close judges what is still open at both ends: nothing comes before or after.

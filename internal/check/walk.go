@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"sort"
 	"sync"
@@ -48,7 +49,7 @@ type ownerCheck struct {
 }
 
 // lost stands for the summary of what could not be read.
-var lost = &summary{incomplete: true}
+var lost = &summary{incomplete: true, tornLeft: true, tornRight: true}
 
 // walk visits every block of every tree once. Living subvolumes come first and in
 // order of age, so that blocks are mostly met from their owner, and are judged
@@ -189,6 +190,7 @@ func (c *checker) visit(ctx context.Context, g *grove, p treeblock.Promise, e *e
 	}
 	if c.collect == nil {
 		c.judgeBlock(g, b, e, full)
+		c.judgeCopies(ctx, g, b)
 	}
 	start := cutSlot(b, from)
 	if s.refs, err = ref.Of(b, full, s.refs[:0]); err != nil {
@@ -302,6 +304,28 @@ func (c *checker) judgeBlock(g *grove, b ondisk.Block, e *extent, full bool) {
 		off := uint64(b.Bytenr() - ch.Logical)
 		if c.node <= stripe && off/stripe != (off+c.node-1)/stripe {
 			c.rep.bad(at, "Linux refuses to scrub it", "tree block crosses a stripe boundary")
+		}
+	}
+}
+
+// judgeCopies compares, when all data is read, every copy of a block with the one
+// that was used.
+func (c *checker) judgeCopies(ctx context.Context, g *grove, b ondisk.Block) {
+	ch, ok := c.v.Chunks().Find(b.Bytenr())
+	if !c.opt.Data || !ok || ch.Copies() < 2 || len(c.v.Missing()) > 0 {
+		return
+	}
+	s := c.scratch.Get().(*scratch)
+	defer c.scratch.Put(s)
+	for m := range ch.Copies() {
+		err := c.v.IO().ReadBlock(ctx, b.Bytenr(), m, s.buf)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			c.rep.warn(Place{Tree: g.id, Bytenr: b.Bytenr(), Slot: -1}, "another copy is good, scrubbing would mend it", "copy %d of the block can not be read: %v", m+1, err)
+		case !bytes.Equal(s.buf, b):
+			c.rep.warn(Place{Tree: g.id, Bytenr: b.Bytenr(), Slot: -1}, "another copy is good, scrubbing would mend it", "copy %d of the block differs", m+1)
 		}
 	}
 }
