@@ -150,22 +150,41 @@ func (r *lzoReader) literals(n int) error {
 	case n > len(r.dst)-r.op:
 		return errLZOOutput
 	}
-	copy(r.dst[r.op:], r.src[r.ip:r.ip+n])
+	if n <= 8 && len(r.src)-r.ip >= 8 && len(r.dst)-r.op >= 8 {
+		copy8(r.dst[r.op:], r.src[r.ip:])
+	} else {
+		copy(r.dst[r.op:], r.src[r.ip:r.ip+n])
+	}
 	r.op, r.ip = r.op+n, r.ip+n
 	return nil
 }
 
+// copy8 copies eight bytes, of which the caller may want fewer: most copies are short, and a call of copy costs more. What is
+// written too much lies before the end of dst and is overwritten, or cleared by Decode.
+func copy8(dst, src []byte) {
+	binary.LittleEndian.PutUint64(dst, binary.LittleEndian.Uint64(src))
+}
+
 func (r *lzoReader) match(n, distance int) error {
+	op := r.op
 	switch {
-	case distance > r.op:
+	case distance > op:
 		return errLZOMatch
-	case n > len(r.dst)-r.op:
+	case n > len(r.dst)-op:
 		return errLZOOutput
 	}
+	from := op - distance
+	r.op += n
+	if distance >= 8 && n <= 32 && len(r.dst)-op >= n+8 {
+		dst := r.dst
+		for end := op + n; op < end; op, from = op+8, from+8 {
+			copy8(dst[op:], dst[from:])
+		}
+		return nil
+	}
 	// A match may reach into what it writes, which repeats it; so copy what is there, doubling.
-	from := r.op - distance
-	for end := r.op + n; r.op < end; {
-		r.op += copy(r.dst[r.op:end], r.dst[from:r.op])
+	for op < r.op {
+		op += copy(r.dst[op:r.op], r.dst[from:op])
 	}
 	return nil
 }
