@@ -11,6 +11,7 @@ var _ btree.Space = (*Extents)(nil)
 
 // Writable implements btree.Space.
 func (x *Extents) Writable(owner ondisk.TreeID, b *treeblock.Block) bool {
+	x.acts++
 	born := b.Born()
 	return born > 0 && b.Owner() == owner && born > x.seals[owner]
 }
@@ -23,6 +24,7 @@ func (x *Extents) New(owner ondisk.TreeID, level uint8) (*treeblock.Block, error
 
 // make creates a private block with its header and its one reference.
 func (x *Extents) make(owner ondisk.TreeID, level uint8) (*treeblock.Block, error) {
+	x.acts++
 	typ := ondisk.BlockGroupMetadata
 	if owner == ondisk.ChunkTree {
 		typ = ondisk.BlockGroupSystem

@@ -29,6 +29,7 @@ func (x *Extents) Drain(ctx context.Context) error {
 
 // ApplyBulk applies changes that are sorted and merged (ref.Merge) straight to the extent tree, after the queue.
 func (x *Extents) ApplyBulk(ctx context.Context, cs []ref.Change) error {
+	x.acts++
 	if err := x.Drain(ctx); err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type Extents struct {
 	grown map[ondisk.TreeID]int64  // blocks that trees won or lost in this transaction
 	stats Stats
 	refs  []ref.Ref // scratch
+	acts  uint64    // see Acts
 }
 
 // Stats counts work.
@@ -78,6 +79,10 @@ func (x *Extents) Begin(ctx context.Context, gen ondisk.Generation) {
 
 // Stats returns the work done since New.
 func (x *Extents) Stats() Stats { return x.stats }
+
+// Acts counts calls that come with a change: who sees the same number twice knows that nothing changed in between. A
+// tree asks Writable before it changes a block.
+func (x *Extents) Acts() uint64 { return x.acts }
 
 // Queued returns how many extents have changes that wait.
 func (x *Extents) Queued() int { return len(x.queue) }

@@ -22,6 +22,7 @@ const few = 8
 
 // Add queues a change.
 func (x *Extents) Add(c ref.Change) {
+	x.acts++
 	h := x.queue[c.At]
 	if h == nil {
 		h = &head{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/gobtrfs/gobtrfs/internal/btree"
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
@@ -92,6 +93,24 @@ func TestAbort(t *testing.T) {
 	w.must(w.v.Close())
 	testenv.Check(t, w.paths...)
 	w.open()
+	w.addFile(ondisk.FSTree, 1, 4)
+	w.close()
+	testenv.Check(t, w.paths...)
+}
+
+// TestFailEarly: a change that fails before it changed anything costs nobody the transaction.
+func TestFailEarly(t *testing.T) {
+	w := newWorld(t, "default", 1)
+	w.addFile(ondisk.FSTree, 1, 4)
+	tx := w.begin(transaction.Need{Items: 3})
+	tree, err := tx.Tree(w.ctx, ondisk.FSTree)
+	w.must(err)
+	_, err = tree.Get(w.ctx, inodeKey(1<<40))
+	if err := tx.Fail(err); !errors.Is(err, btree.ErrNotFound) {
+		t.Errorf("Fail gives %v", err)
+	}
+	w.must(tx.End(w.ctx))
+	w.must(w.m.Err())
 	w.addFile(ondisk.FSTree, 1, 4)
 	w.close()
 	testenv.Check(t, w.paths...)

@@ -22,6 +22,8 @@ type Need struct {
 type Tx struct {
 	m    *Manager
 	now  ondisk.Timespec
+	acts uint64 // of the extents when this began
+	dirt bool   // something else than trees and references was changed
 	done bool
 }
 
@@ -37,7 +39,7 @@ func (m *Manager) Begin(ctx context.Context, need Need) (*Tx, error) {
 		return nil, err
 	}
 	t := m.opt.Now()
-	return &Tx{m: m, now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}, nil
+	return &Tx{m: m, acts: m.ext.Acts(), now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}, nil
 }
 
 // start begins a transaction if none is running.
@@ -94,8 +96,14 @@ func (tx *Tx) Abort(err error) {
 	tx.m.mu.Unlock()
 }
 
-// Fail is Abort for a return statement: it returns err. A change that failed half-way must end so.
+// Fail ends a change that failed: it returns err. If the change had begun to change anything, the whole running
+// transaction is given up, for it holds half a change now; otherwise this is End without a commit.
 func (tx *Tx) Fail(err error) error {
+	if !tx.done && tx.m.err == nil && !tx.dirt && tx.m.ext.Acts() == tx.acts {
+		tx.done = true
+		tx.m.mu.Unlock()
+		return err
+	}
 	var a *AbortError
 	if errors.As(err, &a) {
 		tx.Abort(a.Cause)
@@ -142,6 +150,7 @@ func (tx *Tx) RootItem(ctx context.Context, id ondisk.TreeID) (*ondisk.RootItem,
 
 // Touch says that the tree's root item was changed.
 func (tx *Tx) Touch(id ondisk.TreeID) {
+	tx.dirt = true
 	if t := tx.m.trees[id]; t != nil {
 		t.touched = true
 	}
@@ -172,6 +181,7 @@ func (tx *Tx) add(ctx context.Context, id ondisk.TreeID, key ondisk.Key, item on
 
 // RemoveTree forgets a tree. The caller deletes its root item.
 func (tx *Tx) RemoveTree(_ context.Context, id ondisk.TreeID) {
+	tx.dirt = true
 	tx.m.treeMu.Lock()
 	delete(tx.m.trees, id)
 	tx.m.treeMu.Unlock()
@@ -203,21 +213,25 @@ func (tx *Tx) SnapshotTree(ctx context.Context, src, dst ondisk.TreeID, key ondi
 // AllocData hands out up to want bytes in a row for one data extent; less if there is no such run. Before End the
 // caller queues a reference to it, or gives it back by FreeData.
 func (tx *Tx) AllocData(ctx context.Context, want uint64) (ondisk.Bytenr, uint64, error) {
+	tx.dirt = true
 	return tx.m.space.AllocData(ctx, want)
 }
 
 // FreeData gives back what AllocData handed out, or a part of it, and no reference was queued for.
 func (tx *Tx) FreeData(ctx context.Context, at ondisk.Bytenr, n uint64) error {
+	tx.dirt = true
 	return tx.m.space.Free(ctx, at, n)
 }
 
 // TakeData marks a range that a log names as used, as if AllocData had handed it out.
 func (tx *Tx) TakeData(ctx context.Context, at ondisk.Bytenr, n uint64) error {
+	tx.dirt = true
 	return tx.m.space.Take(ctx, at, n)
 }
 
 // Hold keeps a range that no tree knows, such as a block of a log, from being handed out until the next commit.
 func (tx *Tx) Hold(ctx context.Context, at ondisk.Bytenr, n uint64) error {
+	tx.dirt = true
 	return tx.m.space.Hold(ctx, at, n)
 }
 
@@ -244,12 +258,14 @@ func (tx *Tx) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) er
 
 // SetLabel changes the volume's label.
 func (tx *Tx) SetLabel(label string) {
+	tx.dirt = true
 	tx.m.sb.Label, tx.m.forced = label, true
 }
 
 // AddIncompat announces a feature that something written now needs.
 func (tx *Tx) AddIncompat(bits uint64) {
 	if tx.m.sb.Incompat&bits != bits {
+		tx.dirt = true
 		tx.m.sb.Incompat, tx.m.forced = tx.m.sb.Incompat|bits, true
 	}
 }
