@@ -315,7 +315,7 @@ func at(c *btree.Cursor, keys []ondisk.Key, i int) error {
 
 func TestModel(t *testing.T) {
 	seed := env("GOBTRFS_SEED", 20)
-	rounds := int(env("GOBTRFS_ROUNDS", 150))
+	rounds := int(env("GOBTRFS_ROUNDS", 100))
 	sizes := map[string]func(*rand.Rand) int{
 		"small": func(r *rand.Rand) int { return r.IntN(40) },
 		"mixed": func(r *rand.Rand) int {
