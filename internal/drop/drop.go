@@ -88,6 +88,7 @@ type Drop struct {
 	opt     Options
 	stats   Stats
 	onDead  func(ondisk.Bytenr)     // told each tree block that dies
+	foresee bool                    // a dry run: tree blocks are counted, not listed as changes
 	dying   map[ondisk.TreeID]*Root // unfinished roots
 	gone    map[ondisk.TreeID]bool  // finished ones
 	oldest  ondisk.Generation       // the smallest origin of all

@@ -31,7 +31,7 @@ func Foresee(ctx context.Context, blocks Blocks, counts Counts, roots []Root, o 
 	if err != nil {
 		return Plan{}, err
 	}
-	d.onDead = v.Block
+	d.foresee, d.onDead = true, v.Block
 	if _, err := d.Step(ctx, Budget{}); err != nil {
 		return Plan{}, err
 	}

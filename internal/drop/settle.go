@@ -101,7 +101,7 @@ func (s *span) giveUp(b *block) error {
 		return corrupt(b.ptr.At, "keys of a node reach beyond its parent's next key", nil, nil)
 	}
 	for i, e := range b.edges {
-		if i == skip {
+		if i == skip || s.d.foresee {
 			continue
 		}
 		r := s.d.blockRef(b.ptr, 0, 0, false)

@@ -123,22 +123,7 @@ func (s *span) judge(ctx context.Context, l int) error {
 	slices.SortFunc(list, func(a, b *block) int {
 		return cmp.Or(a.pos.Compare(b.pos), cmp.Compare(a.ptr.At, b.ptr.At))
 	})
-	roots := 0 // they are always there, and do not count
-	for roots < len(list) && list[roots].pos == (ondisk.Key{}) {
-		roots++
-	}
-	if n := roots + s.budget.Blocks; n > roots && len(list) > n {
-		for n < len(list) && list[n].pos == list[roots].pos {
-			n++
-		}
-		if n < len(list) {
-			s.bound(list[n].pos)
-			for list[n-1].pos == list[n].pos {
-				n--
-			}
-			list = list[:n]
-		}
-	}
+	list = s.fit(list)
 	s.lists[l] = list
 	byAt := slices.Clone(list)
 	slices.SortFunc(byAt, func(a, b *block) int { return cmp.Compare(a.ptr.At, b.ptr.At) })
@@ -163,6 +148,28 @@ func (s *span) judge(ctx context.Context, l int) error {
 		}
 	}
 	return nil
+}
+
+// fit cuts a level, sorted by position, to the budget, and the span with it. Root blocks are always there, and do not count; the blocks of the first
+// position after them are always taken.
+func (s *span) fit(list []*block) []*block {
+	first := 0
+	for first < len(list) && list[first].pos == (ondisk.Key{}) {
+		first++
+	}
+	edges, start := 0, first // start: of the position under way
+	for i := first; i < len(list); i++ {
+		if list[i].pos != list[start].pos {
+			start = i
+		}
+		edges += len(list[i].edges)
+		over := (s.budget.Blocks > 0 && i-first >= s.budget.Blocks) || (s.budget.Changes > 0 && edges > s.budget.Changes)
+		if over && list[i].pos != list[first].pos {
+			s.bound(list[i].pos)
+			return list[:start]
+		}
+	}
+	return list
 }
 
 // openNodes reads the nodes that die and meets their children.
