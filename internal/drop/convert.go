@@ -111,7 +111,7 @@ func (d *Drop) below(t top, n *Node) []top {
 		origin = r.Origin
 	}
 	for i, p := range n.Ptrs {
-		if t.kept != nil && (i < t.kept.from || t.kept.onPath(i)) {
+		if t.kept != nil && (i < t.kept.start || t.kept.onPath(i)) {
 			continue
 		}
 		if p.Generation > origin {
@@ -130,7 +130,7 @@ func (d *Drop) convert(t top, n *Node, out []ref.Change) []ref.Change {
 	self := ref.Ref{At: t.ptr.At, Len: uint64(d.opt.Nodesize), Level: t.ptr.Level, Kind: ref.KindTreeBlock}
 	out = append(out, ref.Change{Ref: self, SetFull: true})
 	for i, p := range n.Ptrs {
-		if t.kept != nil && i < t.kept.from {
+		if t.kept != nil && i < t.kept.start {
 			continue
 		}
 		out = append(out,

@@ -42,7 +42,7 @@ type Counts interface {
 // Refs is the account of references.
 type Refs interface {
 	Counts
-	// Add queues changes, sorted and merged as by ref.Merge.
+	// Add queues changes, sorted and merged as by ref.Merge. It does not keep the slice.
 	Add(ctx context.Context, changes []ref.Change) error
 }
 
@@ -96,6 +96,7 @@ type Drop struct {
 	order   []*Root                 // unfinished, as given
 	kept    map[ondisk.Bytenr]*Node // nodes read that still stand after the last step
 	next    *pending                // worked out, not made yet
+	spare   []ref.Change            // memory for the changes of the next step
 	seen    []ref.Info              // all answers of look-ups since Prepare began
 }
 

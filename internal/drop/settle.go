@@ -41,7 +41,7 @@ func (s *span) follow() {
 
 // lastInside is the child in the last slot before the end.
 func (s *span) lastInside(b *block) *block {
-	for i := len(b.node.Ptrs) - 1; i >= b.from; i-- {
+	for i := len(b.node.Ptrs) - 1; i >= b.start; i-- {
 		if s.inside(b.position(i)) {
 			return s.levels[b.ptr.Level-1][b.node.Ptrs[i].At]
 		}
@@ -91,26 +91,26 @@ func (s *span) mustConvert(b *block) bool {
 
 // giveUp queues the loss of references of one block: all, but the heir's where it has one.
 func (s *span) giveUp(b *block) error {
-	skip := -1
-	switch {
-	case b.heir != nil:
-		skip = slices.IndexFunc(b.edges, func(e edge) bool {
-			return e.root == b.heir || (e.parent != nil && e.parent.heir == b.heir)
-		})
-	case b.dies && b.ptr.Level > 0 && s.crosses(b):
+	if b.heir == nil && b.dies && b.ptr.Level > 0 && s.crosses(b) {
 		return corrupt(b.ptr.At, "keys of a node reach beyond its parent's next key", nil, nil)
 	}
-	for i, e := range b.edges {
-		if i == skip || s.d.foresee {
-			continue
+	kept := b.heir == nil // or: the heir's reference was found
+	if !s.d.foresee {
+		s.grow(b.given())
+		for _, r := range b.roots {
+			if r == b.heir {
+				kept = true
+				continue
+			}
+			s.changes = append(s.changes, ref.Change{Ref: s.d.blockRef(b.ptr, 0, r.ID, false), Delta: -1})
 		}
-		r := s.d.blockRef(b.ptr, 0, 0, false)
-		if e.root != nil {
-			r.Root = e.root.ID
-		} else {
-			r = s.d.blockRef(b.ptr, e.parent.ptr.At, e.parent.node.Owner, isFull(e.parent.info))
+		for _, p := range b.from {
+			if !kept && p.heir == b.heir {
+				kept = true
+				continue
+			}
+			s.changes = append(s.changes, ref.Change{Ref: s.d.blockRef(b.ptr, p.ptr.At, p.node.Owner, isFull(p.info)), Delta: -1})
 		}
-		s.changes = append(s.changes, ref.Change{Ref: r, Delta: -1})
 	}
 	if b.dies && b.heir == nil {
 		s.d.stats.Freed++
@@ -133,7 +133,7 @@ func (s *span) cut(r *Root) {
 		i++
 	}
 	b := chain[i]
-	j := b.from
+	j := b.start
 	for s.inside(b.position(j)) {
 		j++
 	}

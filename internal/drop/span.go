@@ -13,23 +13,21 @@ import (
 type block struct {
 	ptr   Ptr
 	pos   ondisk.Key // where its references sit
-	edges []edge     // the references given up: all that the set holds
+	from  []*block   // the references given up, all that the set holds: from dying nodes,
+	roots []*Root    // and from roots themselves
 	info  ref.Info
 	deep  bool  // full, but held by the tree that wrote it: what it wrote below may be unconverted all the same
-	dies  bool  // every reference to it is among edges
+	dies  bool  // every reference to it is given up
 	node  *Node // of a dying node (not of leaves)
-	path  *Root // the block is on the cut of this root: its slots before from are dead
-	from  int
+	path  *Root // the block is on the cut of this root: its slots before start are dead
+	start int
 
 	holders []*Root // roots that reach it where it crosses the end of the span
 	heir    *Root   // the one that keeps it
 }
 
-// edge is a reference to a block: from a dying node, or from a root itself.
-type edge struct {
-	parent *block
-	root   *Root
-}
+// given is the number of references given up.
+func (b *block) given() int { return len(b.from) + len(b.roots) }
 
 // span is one step: the references at positions before end, of all roots.
 type span struct {
@@ -47,7 +45,8 @@ type span struct {
 }
 
 func newSpan(d *Drop, b Budget) *span {
-	s := &span{d: d, budget: b, kept: map[ondisk.Bytenr]*Node{}, cuts: map[ondisk.TreeID]Cut{}, chains: map[ondisk.TreeID][]*block{}}
+	s := &span{d: d, budget: b, changes: d.spare, kept: map[ondisk.Bytenr]*Node{}, cuts: map[ondisk.TreeID]Cut{}, chains: map[ondisk.TreeID][]*block{}}
+	d.spare = nil
 	for l := range s.levels {
 		s.levels[l] = map[ondisk.Bytenr]*block{}
 	}
@@ -67,10 +66,11 @@ func (s *span) bound(k ondisk.Key) {
 func (s *span) explore(ctx context.Context) error {
 	top := uint8(0)
 	for _, r := range s.d.order {
-		b, err := s.meet(r.Block, ondisk.Key{}, edge{root: r})
+		b, err := s.meet(r.Block, ondisk.Key{})
 		if err != nil {
 			return err
 		}
+		b.roots = append(b.roots, r)
 		if !r.Cut.IsZero() {
 			b.path = r
 		}
@@ -94,8 +94,8 @@ func (s *span) explore(ctx context.Context) error {
 	return nil
 }
 
-// meet adds a dying reference to a block.
-func (s *span) meet(p Ptr, pos ondisk.Key, e edge) (*block, error) {
+// meet finds or adds the block that a dying reference leads to.
+func (s *span) meet(p Ptr, pos ondisk.Key) (*block, error) {
 	if p.Level >= 8 {
 		return nil, corrupt(p.At, "level out of range", p.Level, 7)
 	}
@@ -108,7 +108,6 @@ func (s *span) meet(p Ptr, pos ondisk.Key, e edge) (*block, error) {
 	if b.pos != pos || b.ptr.Generation != p.Generation {
 		return nil, corrupt(p.At, "pointers to one block disagree", p.Key, b.ptr.Key)
 	}
-	b.edges = append(b.edges, e)
 	return b, nil
 }
 
@@ -137,7 +136,7 @@ func (s *span) judge(ctx context.Context, l int) error {
 	}
 	for i, b := range byAt {
 		b.info = infos[i]
-		n := uint64(len(b.edges))
+		n := uint64(b.given())
 		if b.info.Refs < n {
 			return corrupt(b.ptr.At, "more references found than counted", n, b.info.Refs)
 		}
@@ -157,13 +156,13 @@ func (s *span) fit(list []*block) []*block {
 	for first < len(list) && list[first].pos == (ondisk.Key{}) {
 		first++
 	}
-	edges, start := 0, first // start: of the position under way
+	refs, start := 0, first // start: of the position under way
 	for i := first; i < len(list); i++ {
 		if list[i].pos != list[start].pos {
 			start = i
 		}
-		edges += len(list[i].edges)
-		over := (s.budget.Blocks > 0 && i-first >= s.budget.Blocks) || (s.budget.Changes > 0 && edges > s.budget.Changes)
+		refs += list[i].given()
+		over := (s.budget.Blocks > 0 && i-first >= s.budget.Blocks) || (s.budget.Changes > 0 && refs > s.budget.Changes)
 		if over && list[i].pos != list[first].pos {
 			s.bound(list[i].pos)
 			return list[:start]
@@ -208,9 +207,9 @@ func (s *span) openNode(b *block) error {
 		return corrupt(b.ptr.At, "empty node", nil, nil)
 	}
 	if b.path != nil {
-		b.from = startSlot(ptrs, b.path.Cut.Key)
+		b.start = startSlot(ptrs, b.path.Cut.Key)
 	}
-	for i := b.from; i < len(ptrs); i++ {
+	for i := b.start; i < len(ptrs); i++ {
 		if ptrs[i].Level+1 != b.ptr.Level {
 			return corrupt(ptrs[i].At, "wrong level", ptrs[i].Level, b.ptr.Level-1)
 		}
@@ -218,10 +217,11 @@ func (s *span) openNode(b *block) error {
 		if !s.inside(pos) {
 			break
 		}
-		c, err := s.meet(ptrs[i], pos, edge{parent: b})
+		c, err := s.meet(ptrs[i], pos)
 		if err != nil {
 			return err
 		}
+		c.from = append(c.from, b)
 		if b.onPath(i) {
 			c.path = b.path
 		}
@@ -240,7 +240,7 @@ func startSlot(ptrs []Ptr, k ondisk.Key) int {
 
 // onPath reports whether slot i leads further down the cut that the block is on.
 func (b *block) onPath(i int) bool {
-	return b.path != nil && i == b.from && b.ptr.Level > b.path.Cut.Level
+	return b.path != nil && i == b.start && b.ptr.Level > b.path.Cut.Level
 }
 
 // position of a slot: its key, or where the cut stands inside the child.
@@ -300,6 +300,11 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 	if err != nil {
 		return err
 	}
+	n := 0
+	for i := range nodes {
+		n += len(nodes[i].Data)
+	}
+	s.grow(n)
 	for i, b := range dying {
 		full := isFull(b.info)
 		for _, r := range nodes[i].Data {
@@ -310,6 +315,13 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 		}
 	}
 	return nil
+}
+
+// grow makes room for n more changes; doubling, since they are many and copying them costs.
+func (s *span) grow(n int) {
+	if need := len(s.changes) + n; need > cap(s.changes) {
+		s.changes = slices.Grow(s.changes, max(n, cap(s.changes)))
+	}
 }
 
 // findTops collects the survivors of the span that may be owned by a tree of the set.
@@ -332,17 +344,16 @@ func (s *span) findTops() {
 // A tree does not hold a full block that it wrote, unless by relocation or in the middle of a conversion: full references are made when the writer
 // moves away or is dropped.
 func (s *span) heldByWriter(b *block) bool {
-	for _, e := range b.edges {
-		var writer ondisk.TreeID
-		switch {
-		case e.root != nil:
-			writer = e.root.ID
-		case e.parent.deep || !isFull(e.parent.info):
-			writer = e.parent.node.Owner
-		default:
+	for _, r := range b.roots {
+		if b.ptr.Generation > r.Origin {
+			return true
+		}
+	}
+	for _, p := range b.from {
+		if isFull(p.info) && !p.deep {
 			continue
 		}
-		if r := s.d.dying[writer]; r == nil || b.ptr.Generation > r.Origin {
+		if r := s.d.dying[p.node.Owner]; r == nil || b.ptr.Generation > r.Origin {
 			return true
 		}
 	}

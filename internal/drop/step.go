@@ -118,6 +118,7 @@ func (d *Drop) apply(ctx context.Context) (Result, error) {
 	if err := d.add(ctx, n.changes); err != nil {
 		return Result{}, err
 	}
+	d.spare = n.changes[:0]
 	if n.span == nil {
 		return Result{More: true}, nil
 	}
