@@ -123,11 +123,8 @@ func (c *change) clone(ctx context.Context, x clone, done uint64) (uint64, error
 	}
 	step := min(stop-from, x.n-done)
 	size := max(c.inode.Size, off+step)
-	if own, err := c.hasInline(ctx); err != nil || own && off > 0 {
-		if err == nil {
-			err = c.write(ctx, nil, max(size, c.ss+1))
-		}
-		return 0, err // now the file can have extents
+	if err := c.leaveTree(ctx); err != nil {
+		return 0, err
 	}
 	if err := c.replace(ctx, off, off+stop-from, pieces); err != nil {
 		return 0, err

@@ -125,7 +125,7 @@ const maxInline = 2048
 // inlinePiece gives the extent of a file that is small enough to lie in the
 // tree, or nil.
 func (c *change) inlinePiece(ctx context.Context, groups []group, size uint64) (*fstree.Piece, error) {
-	if len(groups) != 1 || groups[0].off != 0 || size == 0 || size > c.ss || groups[0].end() != c.ss ||
+	if c.noInline || len(groups) != 1 || groups[0].off != 0 || size == 0 || size > c.ss || groups[0].end() != c.ss ||
 		c.inode.Flags&ondisk.InodeNodatacow != 0 {
 		return nil, nil
 	}

@@ -199,8 +199,10 @@ func (w *world) step() {
 		f.resize(n)
 	case k < 72:
 		w.punch(f)
-	case k < 84:
+	case k < 81:
 		w.clone(f)
+	case k < 84:
+		w.allocate(f)
 	case k < 92:
 		w.read(f)
 	case k < 97:
@@ -230,6 +232,16 @@ func (w *world) write(f *file) {
 		f.resize(off + n)
 	}
 	copy(f.data[off:], b)
+}
+
+func (w *world) allocate(f *file) {
+	w.t.Helper()
+	off, n, keep := w.place(len(f.data)+5000), 1+w.place(60_000), w.rng.IntN(2) == 0
+	w.note("%s allocate %d+%d %v", f.name, off, n, keep)
+	w.must(f.w.Allocate(w.ctx, uint64(off), uint64(n), keep))
+	if !keep {
+		f.resize(max(len(f.data), off+n))
+	}
 }
 
 func (w *world) punch(f *file) {
@@ -303,7 +315,7 @@ func (w *world) mounted() {
 // TestModel does random things to files on several kinds of volumes, and compares
 // with byte slices.
 func TestModel(t *testing.T) {
-	for i, image := range []string{"empty", "empty-old", "node-4k", "holes-items", "legacy", "mixed", "csum-sha256", "comp-zstd"} {
+	for i, image := range []string{"empty", "empty-old", "node-4k", "holes-items", "legacy", "mixed", "csum-sha256", "comp-zstd", "prof-raid10"} {
 		t.Run(image, func(t *testing.T) {
 			seed := testenv.Seed(t, int64(i)+1)
 			w := newWorld(t, image, seed)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
@@ -42,8 +43,9 @@ type Writer struct {
 	ino uint64
 	opt WriterOptions
 
-	mu    sync.Mutex
-	dirty dirty
+	mu      sync.Mutex
+	dirty   dirty
+	stamped time.Time // when WriteAt last set the time of the last change
 }
 
 // NewWriter gives a writer of inode ino in subvolume sub.
@@ -51,11 +53,15 @@ func NewWriter(m *transaction.Manager, sub ondisk.TreeID, ino uint64, opt Writer
 	return &Writer{m: m, sub: sub, ino: ino, opt: opt}
 }
 
-// WriteAt writes p at off. The bytes are in the tree after the next Flush.
+// WriteAt writes p at off. The bytes are in the tree after the next Flush, the
+// time of the last change at once: a time that is set before Flush is kept.
 func (w *Writer) WriteAt(ctx context.Context, p []byte, off uint64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := checkRange(off, uint64(len(p))); err != nil {
+		return err
+	}
+	if err := w.stamp(ctx); err != nil || len(p) == 0 {
 		return err
 	}
 	for len(p) > 0 {
@@ -75,6 +81,24 @@ func (w *Writer) WriteAt(ctx context.Context, p []byte, off uint64) error {
 		off, p = off+uint64(n), p[n:]
 	}
 	return nil
+}
+
+// stampEvery is how exact the time of the last change is.
+const stampEvery = 10 * time.Millisecond
+
+// stamp sets the time of the last change, unless it was set just now for bytes
+// that are still gathered.
+func (w *Writer) stamp(ctx context.Context) error {
+	if len(w.dirty.segs) > 0 && time.Since(w.stamped) < stampEvery {
+		return nil
+	}
+	w.stamped = time.Now()
+	return w.inTx(ctx, transaction.Need{Items: 1}, func(c *change) error {
+		return c.t.EditInode(ctx, c.ino, func(it *ondisk.InodeItem) {
+			it.Mtime = c.tx.Now()
+			it.Ctime = it.Mtime
+		})
+	})
 }
 
 // checkRange refuses what lies beyond the largest file.
@@ -114,6 +138,7 @@ func (w *Writer) flush(ctx context.Context) error {
 // write stores segments with so many bytes.
 func (w *Writer) write(ctx context.Context, segs []segment, bytes int) error {
 	return w.inTx(ctx, w.need(bytes, len(segs)), func(c *change) error {
+		c.stamped = true
 		return c.write(ctx, segs, max(c.inode.Size, segs[len(segs)-1].end()))
 	})
 }
@@ -137,6 +162,9 @@ type change struct {
 	inode ondisk.InodeItem
 	ss    uint64
 	holes bool // holes need items
+
+	stamped  bool // the inode has its times already
+	noInline bool // no bytes may be left in the tree
 
 	nbytes int64 // change of the inode's nbytes
 	used   uint8 // compression that was used
@@ -171,6 +199,9 @@ func (w *Writer) begin(ctx context.Context, tx *transaction.Tx) (*change, error)
 	if it.Mode&fstree.ModeType != fstree.ModeFile {
 		return nil, fmt.Errorf("inode %d: not a regular file: %w", w.ino, fs.ErrInvalid)
 	}
+	if it.Flags&(ondisk.InodeImmutable|ondisk.InodeReadonly|ondisk.InodeVerity) != 0 {
+		return nil, fmt.Errorf("inode %d has flags %#x: %w", w.ino, it.Flags, fs.ErrPermission)
+	}
 	v := w.m.Volume()
 	r := &Reader{v: v, ino: w.ino, layout: layoutOf(v), trees: &readTrees{t.Items(), csums}}
 	return &change{
@@ -202,8 +233,10 @@ func (c *change) finish(ctx context.Context, size uint64) error {
 	return c.t.EditInode(ctx, c.ino, func(it *ondisk.InodeItem) {
 		it.Size = size
 		it.Nbytes += uint64(c.nbytes)
-		it.Mtime = c.tx.Now()
-		it.Ctime = it.Mtime
+		if !c.stamped {
+			it.Mtime = c.tx.Now()
+			it.Ctime = it.Mtime
+		}
 	})
 }
 

@@ -258,6 +258,25 @@ func TestManyExtents(t *testing.T) {
 	w.verify()
 }
 
+// A time that is set after bytes were written is not changed by writing them
+// out.
+func TestTimesAreOfTheWrite(t *testing.T) {
+	w := newWorld(t, "empty", 1)
+	f := w.create("file", 0)
+	before := w.inode(f.ino).Mtime
+	w.must(f.w.WriteAt(w.ctx, []byte("x"), 0))
+	if got := w.inode(f.ino).Mtime; got == before {
+		t.Error("the write has no time")
+	}
+	want := ondisk.Timespec{Sec: 1234567890, Nsec: 5}
+	w.edit(func(t *fstree.Tree) error { return t.SetAttr(w.ctx, f.ino, fstree.SetAttr{Mtime: &want}) })
+	w.must(f.w.Flush(w.ctx))
+	if it := w.inode(f.ino); it.Mtime != want || it.Size != 1 {
+		t.Errorf("after the flush the time is %v, the size %d", it.Mtime, it.Size)
+	}
+	w.close()
+}
+
 // The kernel goes on where we stopped, and we go on after the kernel.
 func TestKernelGoesOn(t *testing.T) {
 	testenv.NeedKernel(t)

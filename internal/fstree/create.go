@@ -82,7 +82,7 @@ func (t *Tree) Create(ctx context.Context, dir uint64, name []byte, a Attr) (uin
 		return 0, err
 	}
 	e := t.edit(ctx)
-	e.insert(inodeKey(ino), t.newInode(parent, a, prop).Append(nil))
+	e.insert(inodeKey(ino), t.newInode(parent, a, prop).Append(make([]byte, 0, ondisk.InodeItemSize)))
 	e.addRef(ino, dir, name, index)
 	if prop != nil {
 		e.insert(hashKey(ino, ondisk.TypeXattrItem, []byte(propCompression)), t.xattrBody(propCompression, prop))

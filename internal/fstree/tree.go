@@ -122,7 +122,7 @@ func (e *edit) inode(ino uint64, fn func(*ondisk.InodeItem)) {
 	fn(&it)
 	it.Transid = e.tx.Generation()
 	it.Sequence++
-	copy(b, it.Append(nil))
+	it.Append(b[:0]) // as long as it was
 }
 
 // get reads an item; none gives no bytes.
@@ -157,7 +157,7 @@ func (e *edit) put(k ondisk.Key, body []byte) {
 
 // addEntry writes the DIR_ITEM entry and the DIR_INDEX item of a name.
 func (e *edit) addEntry(dir uint64, ent Entry) {
-	body := ondisk.AppendDirEntry(nil, ondisk.DirEntry{
+	body := ondisk.AppendDirEntry(make([]byte, 0, ondisk.DirEntrySize+maxName), ondisk.DirEntry{
 		Location: ent.Location, Transid: e.tx.Generation(), Type: ent.Type, Name: ent.Name,
 	})
 	e.grow(hashKey(dir, ondisk.TypeDirItem, ent.Name), body)
