@@ -43,24 +43,32 @@ type shape struct {
 	perDev   int // stripes on each
 	copies   int
 	step     int
+	parity   int // stripes that hold no data
 }
+
+// columns is the number of stripes of n devices that hold different data.
+func (s shape) columns(n int) uint64 { return uint64((n - s.parity) * s.perDev / s.copies) }
 
 func shapes(profile uint64) shape {
 	switch profile & ondisk.BlockGroupProfileMask {
 	case ondisk.BlockGroupDUP:
-		return shape{1, 1, 2, 2, 1}
+		return shape{1, 1, 2, 2, 1, 0}
 	case ondisk.BlockGroupRAID1:
-		return shape{2, 2, 1, 2, 1}
+		return shape{2, 2, 1, 2, 1, 0}
 	case ondisk.BlockGroupRAID1C3:
-		return shape{3, 3, 1, 3, 1}
+		return shape{3, 3, 1, 3, 1, 0}
 	case ondisk.BlockGroupRAID1C4:
-		return shape{4, 4, 1, 4, 1}
+		return shape{4, 4, 1, 4, 1, 0}
 	case ondisk.BlockGroupRAID0:
-		return shape{1, 0, 1, 1, 1}
+		return shape{1, 0, 1, 1, 1, 0}
 	case ondisk.BlockGroupRAID10:
-		return shape{2, 0, 1, 2, 2}
+		return shape{2, 0, 1, 2, 2, 0}
+	case ondisk.BlockGroupRAID5:
+		return shape{2, 0, 1, 1, 1, 1}
+	case ondisk.BlockGroupRAID6:
+		return shape{3, 0, 1, 1, 1, 2}
 	}
-	return shape{1, 1, 1, 1, 1}
+	return shape{1, 1, 1, 1, 1, 0}
 }
 
 // span is a range of addresses [from, to).
@@ -224,7 +232,7 @@ func (l *layout) grow(k kind) error {
 		n = s.max
 	}
 	for n -= n % s.step; n >= s.min; n -= s.step {
-		columns := uint64(n * s.perDev / s.copies)
+		columns := s.columns(n)
 		room := devs[n-1].free()
 		if k == data {
 			room -= min(room, l.reserve)
@@ -290,7 +298,7 @@ func (l *layout) length(k kind) uint64 {
 	}
 	columns := uint64(1)
 	if s.max == 0 {
-		columns = max(1, uint64(len(l.devs)/s.copies))
+		columns = max(1, s.columns(len(l.devs)))
 	}
 	return min(gib*columns, max(32*mib, share/10))
 }

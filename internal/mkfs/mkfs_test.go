@@ -96,6 +96,8 @@ func variants() map[string]struct {
 		"raid0":       {3, 256 * mib, mkfs.Options{Data: "raid0", Metadata: "raid1c3"}},
 		"raid10":      {4, 256 * mib, mkfs.Options{Data: "raid10", Metadata: "raid10"}},
 		"raid1c4":     {4, 256 * mib, mkfs.Options{Data: "raid1c3", Metadata: "raid1c4"}},
+		"raid5":       {3, 256 * mib, mkfs.Options{Data: "raid5", Metadata: "raid1"}},
+		"raid6":       {4, 256 * mib, mkfs.Options{Data: "raid6", Metadata: "raid6"}},
 		"dup":         {1, 256 * mib, mkfs.Options{Data: "dup"}},
 		"two devices": {2, 128 * mib, mkfs.Options{Metadata: "dup"}},
 	}
@@ -160,7 +162,7 @@ func TestRefuses(t *testing.T) {
 		"sector size": {Sectorsize: 2048},
 		"small nodes": {Nodesize: 4096, Sectorsize: 8192},
 		"profile":     {Data: "raid7"},
-		"parity":      {Data: "raid5"},
+		"parity":      {Data: "raid5"}, // on one device
 		"devices":     {Metadata: "raid1"},
 		"feature":     {Features: []string{"holes"}},
 		"zoned":       {Features: []string{"zoned"}},

@@ -144,6 +144,9 @@ func (p *plan) checkProfiles() (err error) {
 		if bits&(ondisk.BlockGroupRAID1C3|ondisk.BlockGroupRAID1C4) != 0 {
 			p.incompat |= ondisk.IncompatRAID1C34
 		}
+		if bits&ondisk.BlockGroupRAID56Mask != 0 {
+			p.incompat |= ondisk.IncompatRAID56
+		}
 	}
 	return nil
 }
@@ -153,6 +156,7 @@ func profileNames() map[string]uint64 {
 	return map[string]uint64{
 		"single": 0, "dup": ondisk.BlockGroupDUP, "raid0": ondisk.BlockGroupRAID0, "raid1": ondisk.BlockGroupRAID1,
 		"raid1c3": ondisk.BlockGroupRAID1C3, "raid1c4": ondisk.BlockGroupRAID1C4, "raid10": ondisk.BlockGroupRAID10,
+		"raid5": ondisk.BlockGroupRAID5, "raid6": ondisk.BlockGroupRAID6,
 	}
 }
 
@@ -161,12 +165,9 @@ func parseProfile(name, fallback string) (uint64, error) {
 		name = fallback
 	}
 	name = strings.ToLower(name)
-	if name == "raid5" || name == "raid6" {
-		return 0, bad("profile %s: volumes with parity can only be read", name)
-	}
 	bits, ok := profileNames()[name]
 	if !ok {
-		return 0, bad("unknown profile %q (want single, dup, raid0, raid1, raid1c3, raid1c4 or raid10)", name)
+		return 0, bad("unknown profile %q (want single, dup, raid0, raid1, raid1c3, raid1c4, raid10, raid5 or raid6)", name)
 	}
 	return bits, nil
 }

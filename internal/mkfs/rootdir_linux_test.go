@@ -218,6 +218,7 @@ func TestRootDir(t *testing.T) {
 		"zstd":                 {1, mkfs.Options{Compression: "zstd", Shrink: true, Reproducible: true}},
 		"shrink":               {1, mkfs.Options{Shrink: true, Metadata: "single"}},
 		"raid":                 {4, mkfs.Options{Data: "raid10", Metadata: "raid1c3", Subvols: subvols}},
+		"parity":               {4, mkfs.Options{Data: "raid6", Metadata: "raid5"}},
 		"striped":              {3, mkfs.Options{Data: "raid0", Metadata: "raid0", Shrink: true, Compression: "zstd:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
