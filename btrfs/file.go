@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"sync"
 
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
@@ -21,6 +22,7 @@ type File struct {
 	off    int64
 	closed bool
 
+	rmu sync.Mutex       // guards r
 	r   *filedata.Reader // made at the first read
 	w   *filedata.Writer // nil when opened for reading
 	app bool             // O_APPEND
@@ -120,7 +122,13 @@ func (f *File) reader(tree treeFunc) (*filedata.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return filedata.NewReader(ctx, f.s.v.vol, t, csums, f.node.ino)
+	f.rmu.Lock()
+	defer f.rmu.Unlock()
+	if f.r == nil {
+		f.r, err = filedata.NewReader(ctx, f.s.v.vol, t, csums, f.node.ino)
+		return f.r, err
+	}
+	return f.r.Rebind(t, csums), nil
 }
 
 // Seek sets the position of the next Read or Write.

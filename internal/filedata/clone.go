@@ -94,7 +94,7 @@ func (c *change) source(ctx context.Context, x clone) (source, error) {
 		return source{}, err
 	}
 	it, err := fstree.ReadInode(ctx, t, x.ino)
-	r := &Reader{v: c.r.v, ino: x.ino, layout: c.r.layout, trees: &readTrees{t, c.r.trees.csums}}
+	r := newReader(c.r.v, x.ino, readTrees{t, c.r.trees.csums})
 	return source{r, it}, err
 }
 

@@ -22,8 +22,8 @@ type Reader struct {
 	v      *volume.Volume
 	ino    uint64
 	layout csumtree.Layout
-	trees  *readTrees
-	cache  decodedCache
+	trees  readTrees
+	cache  *decodedCache
 }
 
 type readTrees struct{ fs, csums *btree.Tree }
@@ -31,20 +31,29 @@ type readTrees struct{ fs, csums *btree.Tree }
 // NewReader gives a reader of inode ino. fsTree and csumTree must not change
 // during a call.
 func NewReader(ctx context.Context, v *volume.Volume, fsTree, csumTree *btree.Tree, ino uint64) (*Reader, error) {
-	r := &Reader{v: v, ino: ino, layout: layoutOf(v), trees: &readTrees{fsTree, csumTree}}
+	r := newReader(v, ino, readTrees{fsTree, csumTree})
 	if _, err := fstree.ReadInode(ctx, fsTree, ino); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
+func newReader(v *volume.Volume, ino uint64, trees readTrees) *Reader {
+	return &Reader{v: v, ino: ino, layout: layoutOf(v), trees: trees, cache: &decodedCache{}}
+}
+
 func layoutOf(v *volume.Volume) csumtree.Layout {
 	return csumtree.Layout{Sectorsize: v.Sectorsize(), Nodesize: v.Nodesize(), Size: v.CsumType().Size()}
 }
 
-// Rebind makes the reader use other handles of the same trees, for example of
-// the running transaction. It must not run beside a read.
-func (r *Reader) Rebind(fsTree, csumTree *btree.Tree) { r.trees = &readTrees{fsTree, csumTree} }
+// Rebind gives a reader of the same file that uses other handles of the same
+// trees, for example as the running transaction has them now, and keeps what was
+// decoded.
+func (r *Reader) Rebind(fsTree, csumTree *btree.Tree) *Reader {
+	n := *r
+	n.trees = readTrees{fsTree, csumTree}
+	return &n
+}
 
 // Size is the size of the file.
 func (r *Reader) Size(ctx context.Context) (uint64, error) {

@@ -13,9 +13,14 @@ import (
 // wholeChunk is what one goroutine of WriteTo reads at a time.
 const wholeChunk = 1 << 20
 
-// WriteTo writes the whole file to w. Reading, verifying and decoding go ahead
-// of the writing, in parallel.
+// WriteTo writes the whole file to w.
 func (r *Reader) WriteTo(ctx context.Context, w io.Writer) (int64, error) {
+	return r.WriteFrom(ctx, w, 0)
+}
+
+// WriteFrom writes the file from offset off on to w. Reading, verifying and
+// decoding go ahead of the writing, in parallel.
+func (r *Reader) WriteFrom(ctx context.Context, w io.Writer, off uint64) (int64, error) {
 	it, err := fstree.ReadInode(ctx, r.trees.fs, r.ino)
 	if err != nil {
 		return 0, err
@@ -24,7 +29,7 @@ func (r *Reader) WriteTo(ctx context.Context, w io.Writer) (int64, error) {
 	defer cancel()
 	queue := make(chan chan part, parallel()+1)
 	spare := make(chan []byte, parallel()+2)
-	go r.readAhead(ctx, it, queue, spare)
+	go r.readAhead(ctx, it, off, queue, spare)
 	var done int64
 	for one := range queue {
 		p := <-one
@@ -51,16 +56,16 @@ type part struct {
 
 // readAhead starts one goroutine per part, as many as the queue has room for,
 // and closes the queue after the last. spare holds buffers to use again.
-func (r *Reader) readAhead(ctx context.Context, it ondisk.InodeItem, queue chan<- chan part, spare <-chan []byte) {
+func (r *Reader) readAhead(ctx context.Context, it ondisk.InodeItem, off uint64, queue chan<- chan part, spare <-chan []byte) {
 	defer close(queue)
-	for off := uint64(0); off < it.Size; off += wholeChunk {
+	for ; off < it.Size; off += wholeChunk {
 		one := make(chan part, 1)
 		select {
 		case queue <- one:
 		case <-ctx.Done():
 			return
 		}
-		go func() {
+		go func(off uint64) {
 			var b []byte
 			n := min(wholeChunk, it.Size-off)
 			select {
@@ -71,7 +76,7 @@ func (r *Reader) readAhead(ctx context.Context, it ondisk.InodeItem, queue chan<
 			b = b[:n]
 			err := r.read(ctx, it, b, off)
 			one <- part{b, err}
-		}()
+		}(off)
 	}
 }
 

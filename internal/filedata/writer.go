@@ -203,7 +203,7 @@ func (w *Writer) begin(ctx context.Context, tx *transaction.Tx) (*change, error)
 		return nil, fmt.Errorf("inode %d has flags %#x: %w", w.ino, it.Flags, fs.ErrPermission)
 	}
 	v := w.m.Volume()
-	r := &Reader{v: v, ino: w.ino, layout: layoutOf(v), trees: &readTrees{t.Items(), csums}}
+	r := newReader(v, w.ino, readTrees{t.Items(), csums})
 	return &change{
 		Writer: w, tx: tx, t: t, r: r, inode: it, ss: uint64(v.Sectorsize()),
 		holes: tx.Super().Incompat&ondisk.IncompatNoHoles == 0,
