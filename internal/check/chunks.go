@@ -99,6 +99,7 @@ func (c *checker) devices(ctx context.Context) {
 	}
 	used, total := map[ondisk.DevID]uint64{}, map[ondisk.DevID]uint64{}
 	items := c.v.DevItems()
+	c.identity(items)
 	for _, d := range items {
 		total[d.DevID] = d.TotalBytes
 	}
@@ -140,6 +141,25 @@ func (c *checker) devices(ctx context.Context) {
 		}
 	}
 	c.deviceItems(items, used)
+}
+
+// identity compares the UUIDs that tell devices apart.
+func (c *checker) identity(items []ondisk.DevItem) {
+	uuids := map[ondisk.DevID]ondisk.UUID{}
+	own := c.sb.Dev
+	for _, d := range items {
+		uuids[d.DevID] = d.UUID
+		if d.DevID == own.DevID && (d.UUID != own.UUID || d.FSID != own.FSID) {
+			c.rep.bad(Place{Tree: ondisk.ChunkTree, Slot: -1}, "Linux takes the device for a missing one", "device %d has other UUIDs in its superblock than in the chunk tree", d.DevID)
+		}
+	}
+	for _, ch := range c.v.Chunks().All() {
+		for _, s := range ch.Stripes {
+			if u, ok := uuids[s.DevID]; !ok || u != s.DevUUID {
+				c.rep.bad(Place{Tree: ondisk.ChunkTree, Bytenr: ch.Logical, Slot: -1}, "Linux takes the device for a missing one", "stripe on device %d, UUID %v: there is no such device", s.DevID, s.DevUUID)
+			}
+		}
+	}
 }
 
 func (c *checker) deviceItems(items []ondisk.DevItem, used map[ondisk.DevID]uint64) {

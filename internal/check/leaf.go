@@ -102,7 +102,7 @@ func (l *leafReader) inodeRef(p *part, k ondisk.Key, b []byte) {
 		}
 		index, name := le.Uint64(b), b[10:n]
 		b = b[n:]
-		if k.Objectid == ondisk.FirstFreeObjectid && k.Offset == k.Objectid && string(name) == ".." {
+		if k.Objectid == ondisk.FirstFreeObjectid && k.Offset == k.Objectid && string(name) == ".." && index == 0 {
 			p.dotdot = true
 			continue
 		}
@@ -192,6 +192,9 @@ func (l *leafReader) fileExtent(p *part, slot int, k ondisk.Key, b []byte) {
 	if err != nil {
 		return
 	}
+	if e.Generation > l.c.sb.Generation+1 || e.Generation == 0 {
+		l.c.rep.bad(l.place(slot), "", "generation %d, the volume is at %d", e.Generation, l.c.sb.Generation)
+	}
 	o := part{ino: p.ino, hasExtents: true, first: k.Offset, end: k.Offset + e.NumBytes, compressed: e.Compression != ondisk.CompressNone}
 	switch {
 	case e.Type == ondisk.ExtentInline:
@@ -200,6 +203,7 @@ func (l *leafReader) fileExtent(p *part, slot int, k ondisk.Key, b []byte) {
 		l.inline(p, slot, e)
 	case e.DiskBytenr == 0:
 		o.compressed = false
+		l.lengths(slot, e)
 	default:
 		o.regular, o.bytes = true, e.NumBytes
 		l.regular(&o, slot, e)
@@ -215,10 +219,22 @@ func (l *leafReader) inline(_ *part, slot int, e ondisk.FileExtent) {
 	}
 }
 
-// regular judges the lengths of an extent and looks for its checksums.
-func (l *leafReader) regular(o *part, slot int, e ondisk.FileExtent) {
+// lengths judges what must hold of holes too.
+func (l *leafReader) lengths(slot int, e ondisk.FileExtent) bool {
 	if e.NumBytes == 0 || e.Offset+e.NumBytes > e.RAMBytes {
 		l.c.rep.bad(l.place(slot), "reading it may give nonsense", "file extent of %d bytes from %d of only %d", e.NumBytes, e.Offset, e.RAMBytes)
+		return false
+	}
+	if e.OtherEncoding != 0 || e.Type == ondisk.ExtentPrealloc && e.Compression != 0 {
+		l.c.rep.bad(l.place(slot), "reading it may give nonsense", "unknown encoding %d, compression %d", e.OtherEncoding, e.Compression)
+		return false
+	}
+	return true
+}
+
+// regular judges the lengths of an extent and looks for its checksums.
+func (l *leafReader) regular(o *part, slot int, e ondisk.FileExtent) {
+	if !l.lengths(slot, e) {
 		return
 	}
 	if e.Compression == ondisk.CompressNone && e.RAMBytes != e.DiskNumBytes {

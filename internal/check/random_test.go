@@ -48,7 +48,8 @@ func blocksOf(t *testing.T, v *volume.Volume) (all []ondisk.Bytenr) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cur.Key().Type == ondisk.TypeMetadataItem {
+		k, b := cur.Key(), cur.Data()
+		if k.Type == ondisk.TypeMetadataItem || k.Type == ondisk.TypeExtentItem && le.Uint64(b[16:])&ondisk.ExtentFlagTreeBlock != 0 {
 			all = append(all, ondisk.Bytenr(cur.Key().Objectid))
 		}
 	}

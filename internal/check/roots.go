@@ -46,8 +46,15 @@ func (c *checker) readRoots(ctx context.Context) {
 		}
 	}
 	for i, t := range c.tops {
+		at := Place{Tree: t.id, Slot: -1, Key: t.key}
+		if !t.id.IsShareable() && t.id != ondisk.DataRelocTree && t.key.Offset != 0 {
+			c.rep.bad(at, "Linux does not find it", "root item of a system tree with an offset")
+		}
+		if t.id.IsSubvolume() && t.item.RootDirid != ondisk.FirstFreeObjectid {
+			c.rep.bad(at, "the subvolume can not be opened", "root directory is inode %d", t.item.RootDirid)
+		}
 		if i > 0 && c.tops[i-1].id == t.id && t.id != ondisk.RelocTree {
-			c.rep.warn(Place{Tree: t.id, Slot: -1, Key: t.key}, "", "more than one root item")
+			c.rep.warn(at, "", "more than one root item")
 		}
 	}
 }
