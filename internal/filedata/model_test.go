@@ -256,14 +256,15 @@ func (w *world) punch(f *file) {
 
 func (w *world) clone(f *file) {
 	w.t.Helper()
+	ss := int(w.v.Sectorsize())
 	src := w.files[w.rng.IntN(len(w.files))]
-	from := w.rng.IntN(len(src.data)+1) / 4096 * 4096
-	off := w.rng.IntN(len(f.data)+40_000) / 4096 * 4096
-	n := (1 + w.rng.IntN(30)) * 4096
+	from := w.rng.IntN(len(src.data)+1) / ss * ss
+	off := w.rng.IntN(len(f.data)+40_000) / ss * ss
+	n := (1 + w.rng.IntN(30)) * ss
 	if from+n > len(src.data) || w.rng.IntN(4) == 0 {
 		n = len(src.data) - from
 	}
-	bad := src.sums != f.sums || n%4096 != 0 && off+n < len(f.data) ||
+	bad := src.sums != f.sums || n%ss != 0 && off+n < len(f.data) ||
 		src == f && off < from+n && from < off+n || n == 0
 	w.note("%s clone %d from %s %d+%d", f.name, off, src.name, from, n)
 	w.must(src.w.Flush(w.ctx))
@@ -295,7 +296,7 @@ func (w *world) verify() {
 
 func (w *world) mounted() {
 	w.t.Helper()
-	if os.Getuid() != 0 {
+	if os.Getuid() != 0 || w.v.Sectorsize() != 4096 {
 		return
 	}
 	testenv.NeedKernel(w.t)
@@ -315,7 +316,7 @@ func (w *world) mounted() {
 // TestModel does random things to files on several kinds of volumes, and compares
 // with byte slices.
 func TestModel(t *testing.T) {
-	for i, image := range []string{"empty", "empty-old", "node-4k", "holes-items", "legacy", "mixed", "csum-sha256", "comp-zstd", "prof-raid10"} {
+	for i, image := range []string{"empty", "empty-old", "node-4k", "holes-items", "legacy", "mixed", "csum-sha256", "comp-zstd", "prof-raid10", "sector-16k", "sector-64k"} {
 		t.Run(image, func(t *testing.T) {
 			seed := testenv.Seed(t, int64(i)+1)
 			w := newWorld(t, image, seed)
