@@ -10,6 +10,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/device/partition"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/logtree"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
@@ -113,8 +114,11 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 	if opt.ReadOnly {
 		return v, nil
 	}
-	v.mgr, err = transaction.Open(ctx, vol, transaction.Options{})
+	v.mgr, err = transaction.Open(ctx, vol, transaction.Options{DropLog: true})
 	if err != nil {
+		return nil, err
+	}
+	if err := logtree.Replay(ctx, v.mgr); err != nil { // what fsync promised before an unclean stop
 		return nil, err
 	}
 	if !opt.NoCleanup {
