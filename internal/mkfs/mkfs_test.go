@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/gobtrfs/gobtrfs/internal/check"
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/mkfs"
@@ -69,6 +70,20 @@ func mustMake(t *testing.T, devs []device.Device, opt mkfs.Options) *mkfs.Result
 	return r
 }
 
+// judge checks a volume by our own checker.
+func judge(t *testing.T, v *volume.Volume) {
+	t.Helper()
+	r, err := check.Check(context.Background(), v, check.Options{Data: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range r.Findings {
+		if i < 10 {
+			t.Errorf("check: %v", f)
+		}
+	}
+}
+
 // variants are options that all must give a sound volume.
 func variants() map[string]struct {
 	devs int
@@ -118,6 +133,7 @@ func TestEmptyOpens(t *testing.T) {
 			if err := vol.WriteProblem(); err != nil {
 				t.Errorf("may not be written: %v", err)
 			}
+			judge(t, vol)
 			sb := vol.Super()
 			if sb.FSID != r.UUID || sb.Label != v.opt.Label || sb.NumDevices != uint64(v.devs) || sb.TotalBytes != r.Size {
 				t.Errorf("superblock says %v %q %d %d", sb.FSID, sb.Label, sb.NumDevices, sb.TotalBytes)

@@ -3,6 +3,7 @@ package mkfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -118,32 +119,62 @@ func grow(call func([]byte) (int, error)) ([]byte, error) {
 }
 
 func (d osDir) Open(path string) (File, error) {
+	name := d.root + path
 	// Never wait on a file that has become a pipe, nor follow a link.
-	f, err := os.OpenFile(d.root+path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	fd, err := again(func() (int, error) {
+		return unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return osFile{f}, nil
+	return osFile(fd), nil
 }
 
-type osFile struct{ *os.File }
+// again repeats a system call that a signal interrupted.
+func again(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// osFile is a file descriptor. An os.File would do, but costs as much again as reading a small file does.
+type osFile int
+
+func (f osFile) Close() error { return unix.Close(int(f)) }
+
+func (f osFile) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		m, err := again(func() (int, error) { return unix.Pread(int(f), p[n:], off+int64(n)) })
+		if err != nil {
+			return n, err
+		}
+		if m == 0 {
+			return n, io.EOF
+		}
+		n += m
+	}
+	return n, nil
+}
 
 func (f osFile) Stat() (Stat, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return Stat{}, fmt.Errorf("stat %s: %w", f.Name(), err)
+	if _, err := again(func() (int, error) { return 0, unix.Fstat(int(f), &st) }); err != nil {
+		return Stat{}, fmt.Errorf("stat: %w", err)
 	}
 	return statOf(&st), nil
 }
 
 func (f osFile) Data(off uint64) (from, to uint64, err error) {
-	start, err := unix.Seek(int(f.Fd()), int64(off), unix.SEEK_DATA)
+	start, err := unix.Seek(int(f), int64(off), unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {
 		return 1 << 63, 1 << 63, nil
 	}
 	if err == nil {
 		var end int64
-		if end, err = unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE); err == nil {
+		if end, err = unix.Seek(int(f), start, unix.SEEK_HOLE); err == nil {
 			return uint64(start), uint64(end), nil
 		}
 	}

@@ -21,6 +21,8 @@ import (
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/filedata"
+	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/mkfs"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
@@ -267,6 +269,68 @@ func TestDefaultSubvol(t *testing.T) {
 	mnt := testenv.Mount(t, images)
 	if p, err := os.ReadFile(filepath.Join(mnt, "inside")); err != nil || string(p) != "2" {
 		t.Errorf("%q %v", p, err)
+	}
+}
+
+// TestOwnReader: what our own reader finds in a volume is what was in the source.
+func TestOwnReader(t *testing.T) {
+	ctx := context.Background()
+	src := &memSource{files: map[string]string{}}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for i := range 300 {
+		p := make([]byte, rnd.IntN(1<<uint(4+rnd.IntN(18))))
+		for k := range p {
+			p[k] = byte(rnd.IntN(1 + i%7))
+		}
+		src.files[fmt.Sprintf("dir%d/file%d", i%5, i)] = string(p)
+	}
+	for _, algo := range []string{"no", "zlib:1", "lzo", "zstd"} {
+		t.Run(algo, func(t *testing.T) {
+			devs := mems(2, 512*mib)
+			mustMake(t, devs, mkfs.Options{Source: src, Compression: algo, Data: "raid0", Nodesize: 4096, Subvols: []mkfs.Subvol{{Path: "dir3"}}})
+			v, err := volume.Open(ctx, devs, volume.Options{SuperCopy: -1, BackupRoot: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			judge(t, v)
+			csums, err := v.Tree(ctx, ondisk.CsumTree)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range src.files {
+				dir, base, _ := strings.Cut(name, "/")
+				id, parent := ondisk.FSTree, uint64(256)
+				fs, err := v.Tree(ctx, id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e, err := fstree.Lookup(ctx, fs, parent, []byte(dir))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if parent = e.Location.Objectid; e.Location.Type == ondisk.TypeRootItem {
+					id, parent = ondisk.TreeID(e.Location.Objectid), 256
+				}
+				if (id != ondisk.FSTree) != (dir == "dir3") {
+					t.Fatalf("%s lies in %v", name, id)
+				}
+				if fs, err = v.Tree(ctx, id); err != nil {
+					t.Fatal(err)
+				}
+				if e, err = fstree.Lookup(ctx, fs, parent, []byte(base)); err != nil {
+					t.Fatal(name, err)
+				}
+				r, err := filedata.NewReader(ctx, v, fs, csums, e.Location.Objectid)
+				if err != nil {
+					t.Fatal(name, err)
+				}
+				got := make([]byte, len(want)+10)
+				n, err := r.ReadAt(ctx, got, 0)
+				if err != io.EOF || string(got[:n]) != want {
+					t.Errorf("%s: %d bytes, want %d: %v", name, n, len(want), err)
+				}
+			}
+		})
 	}
 }
 
