@@ -181,7 +181,9 @@ func deadRoot(k ondisk.Key, item ondisk.RootItem) drop.Root {
 func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, err error) {
 	store := c.m.Volume().Store()
 	refs := &txRefs{m: c.m, running: extent.New(extent.Config{Store: store, Tree: c.m.Tree})}
-	d, err := drop.New(newBlocks(store), refs, set, drop.Options{Nodesize: store.Nodesize(), Workers: c.opt.Workers})
+	blocks := newBlocks(c.m.Volume())
+	defer blocks.stop()
+	d, err := drop.New(blocks, refs, set, drop.Options{Nodesize: store.Nodesize(), Workers: c.opt.Workers})
 	if err != nil {
 		return false, err
 	}

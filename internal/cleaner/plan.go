@@ -35,7 +35,9 @@ func Plan(ctx context.Context, v *volume.Volume, ids []ondisk.TreeID) (drop.Plan
 		return sums.add(ctx, at, n)
 	}
 	block := func(at ondisk.Bytenr) { disk += onDisk(v, at, uint64(v.Nodesize())) }
-	p, err := drop.Foresee(ctx, newBlocks(v.Store()), counts, set, drop.Options{Nodesize: v.Nodesize(), Workers: 4}, drop.Visitor{Data: data, Block: block})
+	blocks := newBlocks(v)
+	defer blocks.stop()
+	p, err := drop.Foresee(ctx, blocks, counts, set, drop.Options{Nodesize: v.Nodesize(), Workers: 4}, drop.Visitor{Data: data, Block: block})
 	p.ChecksumBytes, p.DiskBytes = sums.bytes, disk
 	return p, err
 }

@@ -222,6 +222,14 @@ func (s *Store) load(ctx context.Context, p Promise, buf ondisk.Block) error {
 	return &ReadError{Tree: p.Tree, Bytenr: p.Bytenr, Mirrors: errs}
 }
 
+// Verify decides whether bytes that the caller read himself are the promised block, as Read and ReadInto do.
+func (s *Store) Verify(p Promise, b ondisk.Block) error {
+	if len(b) != int(s.opt.Nodesize) {
+		return p.broken("wrong length", len(b), s.opt.Nodesize)
+	}
+	return s.verify(p, b)
+}
+
 // verify decides whether bytes from a device are the promised block.
 func (s *Store) verify(p Promise, b ondisk.Block) error {
 	if size := s.opt.Csum.Size(); !checksum.Verify(s.opt.Csum, b[:size], b[32:]) {
