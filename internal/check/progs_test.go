@@ -26,7 +26,7 @@ func TestAgainstProgs(t *testing.T) {
 	testenv.NeedProgs(t)
 	seed := testenv.Seed(t, 3)
 	rnd := rand.New(rand.NewPCG(uint64(seed), 2))
-	for _, name := range []string{"mixed", "half-drop", "no-skinny", "holes-items"} {
+	for _, name := range []string{"mixed", "half-drop", "no-skinny", "holes-items", "full-backrefs", "snap30", "balance-interrupted", "fst-bitmaps"} {
 		image := testenv.Image(t, name)
 		d, err := device.OpenFile(image, device.Options{})
 		if err != nil {

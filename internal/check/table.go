@@ -133,7 +133,7 @@ func (l *loader) item(it item) {
 }
 
 func (l *loader) extent(it item) {
-	e, err := ondisk.DecodeExtent(it.key, it.data)
+	e, err := ondisk.DecodeExtentItem(it.data)
 	if err != nil {
 		l.c.rep.bad(it.place(ondisk.ExtentTree), "", "%v", err)
 		return
@@ -145,14 +145,31 @@ func (l *loader) extent(it item) {
 		}
 	}
 	x := l.c.ext.add(it.key.Objectid)
-	x.length, x.refs, x.flags, x.level = e.Len(uint32(l.c.node)), e.ExtentItem.Refs, uint16(e.Flags), e.Level
+	x.length, x.refs, x.flags = it.key.Offset, e.Refs, uint16(e.Flags)
+	rest := it.data[ondisk.ExtentItemSize:]
+	switch {
+	case it.key.Type == ondisk.TypeMetadataItem:
+		x.length, x.level = l.c.node, uint8(it.key.Offset)
+	case x.block() && len(rest) >= ondisk.TreeBlockInfoSize:
+		x.level, rest = rest[ondisk.TreeBlockInfoSize-1], rest[ondisk.TreeBlockInfoSize:]
+	}
 	l.cur, l.at, l.end = x, it.key.Objectid, it.key.Objectid+x.length
-	for _, r := range e.Refs {
-		if r.Type == ondisk.TypeExtentOwnerRef {
-			continue
+	l.inline(it, rest)
+}
+
+// inline records the references inside an extent item. They are decoded one by
+// one: there may be millions.
+func (l *loader) inline(it item, b []byte) {
+	for len(b) > 0 {
+		r, n, err := ondisk.DecodeInlineRef(b)
+		if err != nil {
+			l.c.rep.bad(it.place(ondisk.ExtentTree), "", "%v", err)
+			return
 		}
-		rr := ref.Ref{Kind: ref.Kind(r.Type), Root: r.Root, Parent: r.Parent, Ino: r.Objectid, Offset: r.Offset}
-		l.record(it, rr, r.Count)
+		b = b[n:]
+		if r.Type != ondisk.TypeExtentOwnerRef {
+			l.record(it, ref.Ref{Kind: ref.Kind(r.Type), Root: r.Root, Parent: r.Parent, Ino: r.Objectid, Offset: r.Offset}, r.Count)
+		}
 	}
 }
 
