@@ -107,10 +107,28 @@ func (c *closing) settle() error {
 			}
 		}
 		if right {
-			return nil
+			return c.firstKeys()
 		}
 	}
 	return fmt.Errorf("the sizes of the trees do not settle")
+}
+
+// firstKeys finds the first keys of the planned blocks, if extent items shall tell them. No size depends on them.
+func (c *closing) firstKeys() error {
+	if c.b.first == nil {
+		return nil
+	}
+	for i := range c.plans {
+		p := &c.plans[i]
+		n := counter{nodesize: int(c.b.p.nodesize)}
+		if err := p.items(c, n.add); err != nil {
+			return err
+		}
+		for k, key := range n.keys() {
+			c.b.first[p.places[k]] = key
+		}
+	}
+	return nil
 }
 
 // takePlaces takes a place for each planned block.
@@ -292,7 +310,7 @@ func (c *closing) extentItems(add emit) error {
 			continue
 		}
 		var k ondisk.Key
-		k, buf = next.item(buf[:0])
+		k, buf = c.item(next, buf[:0])
 		if err := add(k, buf); err != nil {
 			return err
 		}
@@ -306,14 +324,18 @@ func (c *closing) extentItems(add emit) error {
 }
 
 // item gives key and body of an extent's item.
-func (e extent) item(buf []byte) (ondisk.Key, []byte) {
+func (c *closing) item(e extent, buf []byte) (ondisk.Key, []byte) {
 	head, ref := ondisk.ExtentItem{Refs: 1, Generation: generation, Flags: ondisk.ExtentFlagTreeBlock}, ondisk.InlineRef{Root: e.owner}
 	k := ondisk.Key{Objectid: uint64(e.at), Type: ondisk.TypeMetadataItem, Offset: uint64(e.level)}
 	ref.Type = ondisk.TypeTreeBlockRef
-	if e.data {
+	switch {
+	case e.data:
 		k.Type, k.Offset = ondisk.TypeExtentItem, e.n
 		head.Flags = ondisk.ExtentFlagData
 		ref.Type, ref.Objectid, ref.Offset, ref.Count = ondisk.TypeExtentDataRef, e.ino, e.off, 1
+	case c.b.first != nil: // the older form tells more of the block
+		k.Type, k.Offset = ondisk.TypeExtentItem, e.n
+		return k, ref.Append(append(c.b.first[e.at].Append(head.Append(buf)), e.level))
 	}
 	return k, ref.Append(head.Append(buf))
 }

@@ -84,8 +84,9 @@ type builder struct {
 	meta    *stream // tree blocks
 	data    *stream // file data
 	blocks  []extent
-	extents []extent // data
-	trees   []tree   // finished trees
+	extents []extent                     // data
+	first   map[ondisk.Bytenr]ondisk.Key // first keys of tree blocks, when extent items tell them; else nil
+	trees   []tree                       // finished trees
 	subvol  []*subvolume
 }
 
@@ -94,6 +95,9 @@ func newBuilder(p *plan, devs []device.Device) *builder {
 	byID := map[ondisk.DevID]device.Device{}
 	for i, d := range devs {
 		byID[ondisk.DevID(i+1)] = d
+	}
+	if p.incompat&ondisk.IncompatSkinnyMetadata == 0 {
+		b.first = map[ondisk.Bytenr]ondisk.Key{}
 	}
 	b.io = chunk.NewIO(b.chunks, byID)
 	b.space = newLayout(p, b.chunks)

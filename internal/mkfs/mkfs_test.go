@@ -104,7 +104,7 @@ func variants() map[string]struct {
 		"nodes4K":     {1, 256 * mib, mkfs.Options{Nodesize: 4096, Checksum: checksum.XXHash64}},
 		"nodes64K":    {1, 256 * mib, mkfs.Options{Nodesize: 65536, Checksum: checksum.SHA256}},
 		"blake2":      {1, 300*mib + 512*5, mkfs.Options{Nodesize: 32768, Checksum: checksum.Blake2b, Metadata: "single"}},
-		"old":         {1, 256 * mib, mkfs.Options{Features: []string{"^no-holes,^free-space-tree", "^extref"}}},
+		"old":         {1, 256 * mib, mkfs.Options{Features: []string{"^no-holes,^free-space-tree", "^extref,^skinny-metadata"}}},
 		"no bgt":      {1, 256 * mib, mkfs.Options{Features: []string{"^block-group-tree"}}},
 		"5TiB":        {1, 5 << 40, mkfs.Options{}},
 		"raid1":       {2, 256 * mib, mkfs.Options{Data: "raid1"}},

@@ -232,9 +232,7 @@ func (p *plan) feature(name string, on bool) error {
 	case "block-group-tree", "bgt":
 		set(&p.compatRO, ondisk.CompatROBlockGroupTree)
 	case "skinny-metadata":
-		if !on {
-			return bad("feature skinny-metadata cannot be switched off")
-		}
+		set(&p.incompat, ondisk.IncompatSkinnyMetadata)
 	case "mixed-bg", "mixed-groups", "raid56", "zoned", "extent-tree-v2", "raid-stripe-tree", "squota", "quota", "remap-tree":
 		if on {
 			return bad("feature %s is not supported", name)

@@ -214,7 +214,7 @@ func TestRootDir(t *testing.T) {
 		opt  mkfs.Options
 	}{
 		"default":              {1, mkfs.Options{}},
-		"small nodes, all old": {1, mkfs.Options{Nodesize: 4096, Checksum: checksum.SHA256, Features: []string{"^no-holes,^fst"}}},
+		"small nodes, all old": {1, mkfs.Options{Nodesize: 4096, Checksum: checksum.SHA256, Features: []string{"^no-holes,^fst,^skinny-metadata"}}},
 		"zlib":                 {1, mkfs.Options{Compression: "zlib:9", Features: []string{"^no-holes"}}},
 		"lzo":                  {1, mkfs.Options{Compression: "lzo", Subvols: subvols, Nodesize: 65536}},
 		"zstd":                 {1, mkfs.Options{Compression: "zstd", Shrink: true, Reproducible: true}},

@@ -99,6 +99,9 @@ func (t *treeWriter) write(b ondisk.Block, level uint8) (ondisk.Bytenr, error) {
 	}); err != nil {
 		return 0, fmt.Errorf("%v: a block that must not be written: %w", t.id, err)
 	}
+	if t.b.first != nil && b.NrItems() > 0 {
+		t.b.first[at] = b.Key(0)
+	}
 	clear(b.Csum())
 	checksum.Sum(p.csum, b.Csum(), b[32:])
 	t.count++
@@ -150,16 +153,15 @@ func (t *treeWriter) nodes(level uint8) error {
 
 // counter finds how many blocks of each level a tree will have, by the rules of treeWriter.
 type counter struct {
-	nodesize    int
-	leaves, n   int
-	low         int
-	leafStarted bool
+	nodesize int
+	first    []ondisk.Key // of the leaves
+	n, low   int
 }
 
-func (c *counter) add(_ ondisk.Key, body []byte) error {
-	if !c.leafStarted || (c.n+1)*ondisk.ItemSize+len(body) > c.low {
-		c.leaves++
-		c.n, c.low, c.leafStarted = 0, ondisk.LeafData(c.nodesize), true
+func (c *counter) add(k ondisk.Key, body []byte) error {
+	if len(c.first) == 0 || (c.n+1)*ondisk.ItemSize+len(body) > c.low {
+		c.first = append(c.first, k)
+		c.n, c.low = 0, ondisk.LeafData(c.nodesize)
 	}
 	c.n++
 	c.low -= len(body)
@@ -168,11 +170,27 @@ func (c *counter) add(_ ondisk.Key, body []byte) error {
 
 // levels gives the blocks of each level, from the leaves up.
 func (c *counter) levels() []int {
-	out := []int{max(1, c.leaves)}
+	out := []int{max(1, len(c.first))}
 	for n := out[0]; n > 1; {
 		m := ondisk.MaxPtrs(c.nodesize)
 		n = (n + m - 1) / m
 		out = append(out, n)
+	}
+	return out
+}
+
+// keys gives the first key of every block, in the order of levels.
+func (c *counter) keys() []ondisk.Key {
+	if len(c.first) == 0 {
+		return []ondisk.Key{{}}
+	}
+	out := c.first
+	for level := c.first; len(level) > 1; {
+		var up []ondisk.Key
+		for i := 0; i < len(level); i += ondisk.MaxPtrs(c.nodesize) {
+			up = append(up, level[i])
+		}
+		out, level = append(out, up...), up
 	}
 	return out
 }
