@@ -5,6 +5,7 @@ import (
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/device/partition"
 	"github.com/gobtrfs/gobtrfs/internal/mkfs"
 )
 
@@ -50,8 +51,8 @@ func Make(ctx context.Context, devs []Device, opt MakeOptions) (*MakeResult, err
 	})
 }
 
-// OpenDevice opens an image file, a block device or a partition of a disk image
-// (see Open) as a Device.
+// OpenDevice opens an image file, a block device, a partition of a disk image or
+// an NBD export (see Open) as a Device.
 func OpenDevice(name string, readonly bool) (Device, error) {
-	return openOne(name, device.Options{ReadOnly: readonly})
+	return partition.Open(name, device.Options{ReadOnly: readonly})
 }

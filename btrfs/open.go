@@ -22,7 +22,7 @@ type Device = device.Device
 // Options tell how to open a volume. The zero value opens for writing with
 // defaults.
 type Options struct {
-	// ReadOnly: nothing is written, no lock is taken, a log tree is not
+	// ReadOnly: nothing is written, other readers are let in, a log tree is not
 	// replayed on disk.
 	ReadOnly bool
 	// CacheBytes bounds the cache of tree blocks; 0 means 64 MiB.
@@ -46,7 +46,9 @@ const defaultCacheBytes = 64 << 20
 
 // Open opens the volume on target: an image file, a block device, or several of
 // them separated by commas. "disk.img#2" is the second partition of a disk
-// image, "disk.img@OFFSET+SIZE" a range of it.
+// image, "disk.img@OFFSET+SIZE" a range of it. "nbd://HOST/EXPORT" and
+// "nbd+unix:///EXPORT?socket=PATH" are exports of an NBD server, which must see to it
+// that nobody else writes to them.
 //
 // Opened for writing, the volume is locked until Close; opening it a second time
 // is refused, and so are mounted block devices and volumes with features that
@@ -72,7 +74,7 @@ func Open(ctx context.Context, target string, opt Options) (*Volume, error) {
 func openTarget(target string, opt Options) ([]Device, error) {
 	var devs []Device
 	for _, name := range strings.Split(target, ",") {
-		d, err := openOne(name, device.Options{ReadOnly: opt.ReadOnly, Direct: opt.Direct})
+		d, err := partition.Open(name, device.Options{ReadOnly: opt.ReadOnly, Direct: opt.Direct})
 		if err != nil {
 			closeAll(devs)
 			return nil, err
@@ -80,13 +82,6 @@ func openTarget(target string, opt Options) ([]Device, error) {
 		devs = append(devs, d)
 	}
 	return devs, nil
-}
-
-func openOne(name string, opt device.Options) (Device, error) {
-	if strings.HasPrefix(name, "nbd://") || strings.HasPrefix(name, "nbd+unix://") {
-		return nil, fmt.Errorf("%s: NBD exports cannot be opened yet", name)
-	}
-	return partition.Open(name, opt)
 }
 
 func closeAll(devs []Device) {

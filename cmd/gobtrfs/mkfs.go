@@ -142,7 +142,10 @@ func (f *mkfsFlags) prepare(name string) (btrfs.Device, error) {
 		return nil, err
 	}
 	d, err := btrfs.OpenDevice(name, false)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && f.size == 0:
+		return nil, fmt.Errorf("%w; --size makes one", err)
+	case err != nil:
 		return nil, err
 	}
 	if what := fileSystemOn(d); what != "" && !f.force {
@@ -152,18 +155,23 @@ func (f *mkfsFlags) prepare(name string) (btrfs.Device, error) {
 	return d, nil
 }
 
+// sizeFile makes or grows an image file to the size asked for. What is no file of
+// that name, such as a partition or an NBD export, has its own size.
 func (f *mkfsFlags) sizeFile(name string) error {
+	if f.size == 0 {
+		return nil
+	}
 	fi, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if f.size == 0 {
-			return fmt.Errorf("%s: no such file; --size makes one", name)
+		if d, err := btrfs.OpenDevice(name, true); err == nil {
+			return d.Close()
 		}
 	case err != nil:
-		return nil // a partition or range; opening it tells more
+		return nil // opening it tells more
 	case !fi.Mode().IsRegular():
 		return nil
-	case f.size == 0 || uint64(fi.Size()) >= uint64(f.size):
+	case uint64(fi.Size()) >= uint64(f.size):
 		return nil
 	}
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
