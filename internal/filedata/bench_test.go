@@ -99,3 +99,21 @@ func BenchmarkCreate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOverwrite writes 4096 sectors at random places of a file of 64 MiB.
+func BenchmarkOverwrite(b *testing.B) {
+	w := benchWorld(b, 0)
+	f := w.create("file", 0)
+	data := w.bytes(64 << 20)
+	w.must(f.w.WriteAt(w.ctx, data, 0))
+	w.must(f.w.Flush(w.ctx))
+	const n = 4096
+	b.SetBytes(n * 4096)
+	for b.Loop() {
+		for range n {
+			w.must(f.w.WriteAt(w.ctx, data[:4096], uint64(w.rng.IntN(len(data)/4096))*4096))
+		}
+		w.must(f.w.Flush(w.ctx))
+		w.must(w.m.Commit(w.ctx))
+	}
+}

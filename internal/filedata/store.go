@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
+	"github.com/gobtrfs/gobtrfs/internal/chunk"
 	"github.com/gobtrfs/gobtrfs/internal/compress"
 	"github.com/gobtrfs/gobtrfs/internal/csumtree"
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
@@ -122,27 +123,58 @@ func (c *change) store(ctx context.Context, groups []group) ([][]fstree.Piece, e
 		if err == nil {
 			all[i], err = c.alloc(ctx, g.off, blobs)
 		}
-		if err == nil {
-			for _, x := range all[i] {
-				if err = c.tx.WriteData(ctx, x.at, x.disk); err != nil {
-					break
-				}
-			}
-		}
 		if err != nil {
 			return nil, errors.Join(err, c.giveBack(ctx, all))
+		}
+	}
+	runs := joinExtents(all, c.r.v.Chunks())
+	for _, r := range runs {
+		if err := c.tx.WriteData(ctx, r.at, r.data); err != nil {
+			return nil, errors.Join(err, c.giveBack(ctx, all))
+		}
+	}
+	for _, r := range runs {
+		if err := c.addSums(ctx, r); err != nil {
+			return nil, c.tx.Fail(err)
 		}
 	}
 	out := make([][]fstree.Piece, len(groups))
 	for i, list := range all {
 		for _, x := range list {
-			if err := c.addSums(ctx, x); err != nil {
-				return nil, c.tx.Fail(err)
-			}
 			out[i] = append(out[i], fstree.Piece{Off: x.off, Extent: c.item(x)})
 		}
 	}
 	return out, nil
+}
+
+// diskRun is the data of extents that lie side by side on disk.
+type diskRun struct {
+	at     ondisk.Bytenr
+	data   []byte
+	copied bool
+}
+
+// joinExtents makes runs of extents, so that many small ones are written, and
+// get their checksums, together. A run ends with its chunk.
+func joinExtents(all [][]extent, chunks *chunk.Map) (out []diskRun) {
+	border := func(at ondisk.Bytenr) bool {
+		c, ok := chunks.Find(at)
+		return !ok || c.Logical == at
+	}
+	for _, list := range all {
+		for _, x := range list {
+			n := len(out) - 1
+			if n < 0 || out[n].at+ondisk.Bytenr(len(out[n].data)) != x.at || border(x.at) {
+				out = append(out, diskRun{at: x.at, data: x.disk})
+				continue
+			}
+			if !out[n].copied { // the first one's memory is not ours to append to
+				out[n].data, out[n].copied = append([]byte(nil), out[n].data...), true
+			}
+			out[n].data = append(out[n].data, x.disk...)
+		}
+	}
+	return out
 }
 
 func (c *change) item(x extent) ondisk.FileExtent {
@@ -193,13 +225,13 @@ func (c *change) giveBack(ctx context.Context, all [][]extent) (err error) {
 	return err
 }
 
-// addSums stores the checksums of an extent, unless the file has none.
-func (c *change) addSums(ctx context.Context, x extent) error {
+// addSums stores the checksums of data, unless the file has none.
+func (c *change) addSums(ctx context.Context, r diskRun) error {
 	if c.inode.Flags&ondisk.InodeNodatasum != 0 {
 		return nil
 	}
 	l := c.r.layout
-	return csumtree.Insert(ctx, c.r.trees.csums, l, x.at, sumsOf(c.r.v.CsumType(), l, x.disk))
+	return csumtree.Insert(ctx, c.r.trees.csums, l, r.at, sumsOf(c.r.v.CsumType(), l, r.data))
 }
 
 // sumsOf computes the checksums of sectors, in parallel when there are many.
