@@ -35,7 +35,8 @@ type ahead struct {
 	v      *volume.Volume
 	bufs   *sync.Pool
 	runs   []*run
-	byAt   map[ondisk.Bytenr]*run // block to run
+	mu     sync.Mutex
+	byAt   map[ondisk.Bytenr]*run // blocks not taken yet; mu
 	slots  chan struct{}
 	next   atomic.Int64
 	cancel context.CancelFunc
@@ -59,6 +60,9 @@ func (a *ahead) plan(ps []drop.Ptr) {
 	var r *run
 	var limit ondisk.Bytenr // end of the chunk
 	for _, p := range ps {
+		if a.byAt[p.At] != nil {
+			continue
+		}
 		if r != nil {
 			size := int64(p.At-r.at) + int64(node)
 			gap := size - int64(r.size) - int64(node)
@@ -105,9 +109,18 @@ func (a *ahead) read(ctx context.Context) {
 	}
 }
 
-// with gives the bytes of a block to fn. It reports false if they are not there.
-func (a *ahead) with(ctx context.Context, at ondisk.Bytenr, fn func(ondisk.Block) error) bool {
+// take gives the run of a block, once.
+func (a *ahead) take(at ondisk.Bytenr) *run {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	r := a.byAt[at]
+	delete(a.byAt, at)
+	return r
+}
+
+// with gives the bytes of a block to fn. It reports false if they are not there, or were given before.
+func (a *ahead) with(ctx context.Context, at ondisk.Bytenr, fn func(ondisk.Block) error) bool {
+	r := a.take(at)
 	if r == nil {
 		return false
 	}
