@@ -40,6 +40,7 @@ type Volume struct {
 	sb      *ondisk.Superblock // live
 	all     []device.Device    // all that Close closes
 	devs    map[ondisk.DevID]device.Device
+	uuids   map[ondisk.DevID]ondisk.UUID // of devs, as their superblocks say
 	missing []ondisk.DevID
 	stale   int
 	seeds   int
@@ -68,7 +69,7 @@ func Open(ctx context.Context, devs []device.Device, opt Options) (*Volume, erro
 	if err != nil {
 		return nil, err
 	}
-	v := &Volume{opt: opt, all: devs, devs: map[ondisk.DevID]device.Device{}, chunks: chunk.NewMap()}
+	v := &Volume{opt: opt, all: devs, devs: map[ondisk.DevID]device.Device{}, uuids: map[ondisk.DevID]ondisk.UUID{}, chunks: chunk.NewMap()}
 	main := newest(list)
 	if err := checkFeatures(main); err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (v *Volume) assemble(list []found) error {
 		if _, twice := v.devs[id]; twice {
 			return fmt.Errorf("device %d is given twice", id)
 		}
-		v.devs[id] = f.dev
+		v.devs[id], v.uuids[id] = f.dev, f.sb.Dev.UUID
 	}
 	for _, c := range v.sb.SysChunks {
 		if c.Chunk.Type&ondisk.BlockGroupSystem == 0 {
@@ -244,8 +245,11 @@ func (v *Volume) checkDevices() error {
 		}
 	}
 	for _, d := range v.items {
-		if _, ok := v.devs[d.DevID]; !ok {
+		switch id, ok := v.uuids[d.DevID]; {
+		case !ok:
 			lost[d.DevID] = true
+		case id != d.UUID:
+			return fmt.Errorf("device %d is not the one that the volume had: it has uuid %v, the volume knows %v", d.DevID, id, d.UUID)
 		}
 	}
 	for id := range lost {
