@@ -192,9 +192,6 @@ func (l *leafReader) fileExtent(p *part, slot int, k ondisk.Key, b []byte) {
 	if err != nil {
 		return
 	}
-	if e.Generation > l.c.sb.Generation+1 || e.Generation == 0 {
-		l.c.rep.bad(l.place(slot), "", "generation %d, the volume is at %d", e.Generation, l.c.sb.Generation)
-	}
 	o := part{ino: p.ino, hasExtents: true, first: k.Offset, end: k.Offset + e.NumBytes, compressed: e.Compression != ondisk.CompressNone}
 	switch {
 	case e.Type == ondisk.ExtentInline:

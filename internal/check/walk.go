@@ -294,6 +294,9 @@ func (c *checker) judgeBlock(g *grove, b ondisk.Block, e *extent, full bool) {
 	if full && own && g.files && !b.IsReloc() && b.Generation() > g.item.LastSnapshot && g.item.Generation != 0 {
 		c.rep.bad(at, "dropping a snapshot could free what is in use", "full back references in a block made after the last snapshot")
 	}
+	if b.Level() == 0 && b.Owner().IsShareable() {
+		c.judgeAge(g, b)
+	}
 	if !full && !own && b.Owner().IsShareable() && !g.relocate {
 		c.mu.Lock()
 		c.owners = append(c.owners, ownerCheck{b.Bytenr(), b.Level(), firstKey(b), b.Owner()})
@@ -304,6 +307,18 @@ func (c *checker) judgeBlock(g *grove, b ondisk.Block, e *extent, full bool) {
 		off := uint64(b.Bytenr() - ch.Logical)
 		if c.node <= stripe && off/stripe != (off+c.node-1)/stripe {
 			c.rep.bad(at, "Linux refuses to scrub it", "tree block crosses a stripe boundary")
+		}
+	}
+}
+
+// judgeAge looks for file extents from the future.
+func (c *checker) judgeAge(g *grove, b ondisk.Block) {
+	for i := range b.NrItems() {
+		if b.Key(i).Type != ondisk.TypeExtentData {
+			continue
+		}
+		if gen := ondisk.Generation(le.Uint64(b.Item(i))); gen == 0 || gen > c.sb.Generation+1 {
+			c.rep.bad(Place{Tree: g.id, Bytenr: b.Bytenr(), Slot: i, Key: b.Key(i)}, "", "generation %d, the volume is at %d", gen, c.sb.Generation)
 		}
 	}
 }
