@@ -127,13 +127,6 @@ func (r *reporter) add(f Finding) {
 	}
 }
 
-// full tells whether further findings would only be counted.
-func (r *reporter) full() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.rep.Findings) >= r.max
-}
-
 func (r *reporter) report() *Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -202,21 +202,6 @@ func (c *closing) write() error {
 	return b.io.Flush()
 }
 
-// find gives the finished or planned tree with an id.
-func (c *closing) find(id ondisk.TreeID) (tree, bool) {
-	for _, t := range c.b.trees {
-		if t.id == id {
-			return t, true
-		}
-	}
-	for i := range c.plans {
-		if c.plans[i].id == id {
-			return c.plans[i].tree(), true
-		}
-	}
-	return tree{}, false
-}
-
 func (c *closing) chunkItems(add emit) error {
 	for _, d := range c.b.devItems(c.space) {
 		if err := add(ondisk.Key{Objectid: ondisk.DevItemsObjectid, Type: ondisk.TypeDevItem, Offset: uint64(d.DevID)}, d.Append(nil)); err != nil {

@@ -72,14 +72,15 @@ func scan(t *testing.T, name string) (blocks, errs int) {
 	var sb *ondisk.Superblock
 	var c Context
 	for have := 0; ; {
-		n, err := io.ReadFull(z, buf[have:])
+		n, _ := io.ReadFull(z, buf[have:])
 		have += n
 		if sb == nil {
 			if have < 65536+4096 {
 				return 0, 0
 			}
-			if sb, err = ondisk.DecodeSuper(buf[65536 : 65536+4096]); err != nil {
-				t.Skip(err)
+			var serr error
+			if sb, serr = ondisk.DecodeSuper(buf[65536 : 65536+4096]); serr != nil {
+				t.Skip(serr)
 			}
 			c = Context{
 				Nodesize: sb.Nodesize, Sectorsize: sb.Sectorsize, SuperGeneration: sb.Generation + 1, Incompat: sb.Incompat,
