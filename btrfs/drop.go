@@ -46,7 +46,7 @@ func reportOf(r cleaner.Report) DropReport {
 // that holds others, and the default one, are refused, and then nothing is
 // changed.
 func (v *Volume) DeleteSubvolumes(ctx context.Context, paths []string) error {
-	return v.change(ctx, transaction.Need{Items: 16 * len(paths), Deleting: true}, func(tx *transaction.Tx) error {
+	return v.change(ctx, transaction.Need{Items: 16 * len(paths), Deleting: true, Dropping: true}, func(tx *transaction.Tx) error {
 		ids, err := v.locateAll(ctx, tx.Tree, paths)
 		if err != nil {
 			return err

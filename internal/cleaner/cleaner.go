@@ -129,7 +129,7 @@ func (c *cleaner) find(ctx context.Context) ([]drop.Root, error) {
 	if err != nil || len(stray) == 0 {
 		return dead, err
 	}
-	tx, err := c.m.Begin(ctx, transaction.Need{Items: len(stray), Deleting: true})
+	tx, err := c.m.Begin(ctx, transaction.Need{Items: len(stray), Deleting: true, Dropping: true})
 	if err != nil {
 		return nil, err
 	}
@@ -308,7 +308,7 @@ func (c *cleaner) size(ctx context.Context) (drop.Budget, transaction.Need, erro
 		b.Changes = int(max(1, min(uint64(b.Changes), room/4)))
 		b.Blocks = max(1, min(b.Blocks, b.Changes/4))
 	}
-	return b, transaction.Need{Items: int(min(copied, room, uint64(b.Changes))) / 2, Deleting: c.small}, nil
+	return b, transaction.Need{Items: int(min(copied, room, uint64(b.Changes))) / 2, Deleting: true, Dropping: true}, nil
 }
 
 // growth is the room for metadata that new chunks can make.

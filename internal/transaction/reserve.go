@@ -56,12 +56,16 @@ func (m *Manager) accounts() uint64 {
 	return n
 }
 
-// kept is how much metadata only deletions and commits may use: enough to copy the trees of account, but not more than
-// an eighth of what there is.
+// kept is how much metadata only deletions may use: enough to copy the trees of account, but not more than an eighth of
+// what there is. Deleting files that snapshots hold takes room and gives none back, so that the larger part of it is for
+// dropping subvolumes alone.
 func (m *Manager) kept(meta space.Room) uint64 {
 	base := baseBlocks * uint64(m.sb.Nodesize)
-	return min(max(m.accounts()*5/4+2*base, 4*base), 512<<20, meta.Total/8)
+	return min(max(m.accounts()*7/4+4*base, 6*base), 512<<20, meta.Total/8)
 }
+
+// keptForDrops is the part of what is kept that deletions of files may not use.
+func (m *Manager) keptForDrops(meta space.Room) uint64 { return m.kept(meta) / 4 * 3 }
 
 // reserve makes sure that a change can be made and committed: it makes chunks, or commits to get back what was
 // freed.
@@ -106,6 +110,9 @@ func (m *Manager) short(need Need) uint64 {
 	// than all that there are and what the new items fill.
 	items := uint64(need.Items)
 	if need.Deleting {
+		if !need.Dropping {
+			bytes += m.keptForDrops(meta)
+		}
 		bytes += min(2*items*size, items*refBytes+m.accounts()+baseBlocks*size)
 	} else {
 		bytes += m.kept(meta) + min(2*items*size, items*itemBytes+meta.Used)

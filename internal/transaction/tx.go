@@ -14,8 +14,12 @@ import (
 type Need struct {
 	Items int    // items inserted, changed or deleted, in trees of any kind
 	Data  uint64 // bytes of data that will be allocated
-	// Deleting marks a change that gives space back: it may use what is kept in reserve.
+	// Deleting marks a change that gives space back, or will when no snapshot needs it any more: it may use a part of
+	// what is kept in reserve.
 	Deleting bool
+	// Dropping marks, with Deleting, a step towards dropping whole subvolumes: it may use all of the reserve, because
+	// it is what gives space back when nothing else does.
+	Dropping bool
 }
 
 // Tx is the right to change the volume, from Begin to End. Only one goroutine at a time may use it.
