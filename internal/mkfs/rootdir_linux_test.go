@@ -335,6 +335,26 @@ func TestOwnReader(t *testing.T) {
 	}
 }
 
+// TestBigSectors: sectors of other sizes than the kernel here mounts.
+func TestBigSectors(t *testing.T) {
+	src := &memSource{files: map[string]string{
+		"inline": strings.Repeat("i", 2000), "small": strings.Repeat("s", 5000), "d/text": strings.Repeat("text ", 100000), "d/empty": "",
+	}}
+	for _, size := range []uint32{16384, 65536} {
+		images, devs := files(t, 1, 256*mib)
+		mustMake(t, devs, mkfs.Options{Source: src, Sectorsize: size, Compression: "lzo", Shrink: true})
+		v, err := volume.Open(context.Background(), devs, volume.Options{SuperCopy: -1, BackupRoot: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		judge(t, v)
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+		testenv.Check(t, images...)
+	}
+}
+
 // TestReproducible: the same source gives the same bytes on one processor and on many, and without the option it does not.
 func TestReproducible(t *testing.T) {
 	src := &memSource{files: map[string]string{}}
