@@ -25,6 +25,7 @@ func (b *builder) contents(ctx context.Context, s *scan) error {
 	bound := s.metadataBound(b.p)
 	if b.p.opt.Shrink {
 		b.space.first[metadata] = roundUp(bound, mib)
+		b.space.first[system] = max(mib, 64*uint64(b.p.nodesize))
 	}
 	b.space.reserve = bound * uint64(shapes(b.p.metadata).copies)
 	for _, k := range []kind{system, metadata} {
