@@ -11,6 +11,7 @@
 package logtree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +131,11 @@ type replay struct {
 	fs      *fstree.Tree
 	taken   map[ondisk.Bytenr]*taken
 	touched map[uint64]bool // inodes whose names changed
+	spans   []span          // where replayed extents lie on disk
 }
+
+// span is a range of the logical address space.
+type span struct{ from, to ondisk.Bytenr }
 
 func (r *replay) touch(ino uint64) { r.touched[ino] = true }
 
@@ -184,7 +189,7 @@ func (r *replay) run(ctx context.Context) error {
 }
 
 // inodeItem brings an inode's item, attributes and length up to date. A generation of 0 says only that the inode is
-// there.
+// there, and perhaps how long it is.
 func (r *replay) inodeItem(ctx context.Context, i *inode) error {
 	if !i.has {
 		return nil
@@ -198,6 +203,9 @@ func (r *replay) inodeItem(ctx context.Context, i *inode) error {
 	switch {
 	case found && !full:
 		n = old
+		if i.item.Size != 0 && isFile(old) && isFile(i.item) {
+			n.Size = i.item.Size // 0: the size is not told
+		}
 	case found:
 		n.Nbytes, n.Nlink = old.Nbytes, old.Nlink
 		if n.Mode&fstree.ModeType == fstree.ModeDir {
@@ -220,12 +228,14 @@ func (r *replay) inodeItem(ctx context.Context, i *inode) error {
 	if err := r.xattrs(ctx, i); err != nil {
 		return err
 	}
-	if !full || n.Mode&fstree.ModeType != fstree.ModeFile {
+	if !isFile(n) {
 		return nil
 	}
 	sector := uint64(r.tx.Manager().Volume().Sectorsize())
 	return r.replace(ctx, i.ino, (n.Size+sector-1)/sector*sector, ^uint64(0), nil)
 }
+
+func isFile(i ondisk.InodeItem) bool { return i.Mode&fstree.ModeType == fstree.ModeFile }
 
 // xattrs makes the attributes those of the log.
 func (r *replay) xattrs(ctx context.Context, i *inode) error {
@@ -390,6 +400,7 @@ func (r *replay) extents(ctx context.Context, i *inode) error {
 			if x := r.taken[e.ext.DiskBytenr]; x != nil {
 				x.needed = true
 			}
+			r.covers(e.ext)
 		}
 		if err := r.replace(ctx, i.ino, e.off, end, pieces); err != nil {
 			return err
@@ -412,17 +423,17 @@ func (r *replay) replace(ctx context.Context, ino, from, to uint64, pieces []fst
 	return r.t.Put(ctx, inodeKey(ino), i.Append(nil))
 }
 
-// unneeded tells whether the address lies in an extent that only the log names, and no file of it.
-func (r *replay) unneeded(at ondisk.Bytenr) bool {
-	for from, x := range r.taken {
-		if from <= at && at < from+ondisk.Bytenr(x.len) {
-			return !x.needed
-		}
+// covers notes where on disk the bytes of a replayed extent lie: their checksums are needed.
+func (r *replay) covers(e ondisk.FileExtent) {
+	from, n := e.DiskBytenr, e.DiskNumBytes
+	if e.Compression == ondisk.CompressNone {
+		from, n = from+ondisk.Bytenr(e.Offset), e.NumBytes
 	}
-	return false
+	r.spans = append(r.spans, span{from, from + ondisk.Bytenr(n)})
 }
 
-// sums adds the logged checksums that the checksum tree does not have.
+// sums adds the logged checksums of replayed extents that the checksum tree does not have. The log also holds sums of
+// extents that were replaced before they were logged again.
 func (r *replay) sums(ctx context.Context) error {
 	v := r.tx.Manager().Volume()
 	l := csumtree.Layout{Size: v.CsumType().Size(), Sectorsize: v.Sectorsize(), Nodesize: v.Nodesize()}
@@ -430,33 +441,65 @@ func (r *replay) sums(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	spans := merged(r.spans)
 	for _, s := range r.sub.sums {
-		if r.unneeded(s.at) {
-			continue
+		end := s.at + ondisk.Bytenr(uint64(len(s.body)/l.Size)*uint64(l.Sectorsize))
+		for len(spans) > 0 && spans[0].to <= s.at {
+			spans = spans[1:] // sums come in order
 		}
-		n := len(s.body) / l.Size
-		have, err := csumtree.Lookup(ctx, t, l, s.at, n)
-		if err != nil {
-			return err
-		}
-		for from := 0; from < n; {
-			if _, ok := have.At(from); ok {
-				from++
-				continue
+		for _, x := range spans {
+			from, to := max(s.at, x.from), min(end, x.to)
+			if from >= to {
+				break
 			}
-			to := from + 1
-			for to < n {
-				if _, ok := have.At(to); ok {
-					break
-				}
-				to++
-			}
-			at := s.at + ondisk.Bytenr(uint64(from)*uint64(l.Sectorsize))
-			if err := csumtree.Insert(ctx, t, l, at, s.body[from*l.Size:to*l.Size]); err != nil {
+			first := int(uint64(from-s.at)/uint64(l.Sectorsize)) * l.Size
+			last := int(uint64(to-s.at)/uint64(l.Sectorsize)) * l.Size
+			if err := addSums(ctx, t, l, from, s.body[first:last]); err != nil {
 				return err
 			}
-			from = to
 		}
+	}
+	return nil
+}
+
+// merged sorts ranges and joins those that overlap or touch.
+func merged(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var out []span
+	for _, x := range spans {
+		if k := len(out) - 1; k >= 0 && x.from <= out[k].to {
+			out[k].to = max(out[k].to, x.to)
+			continue
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// addSums adds those of the checksums that are not there.
+func addSums(ctx context.Context, t *btree.Tree, l csumtree.Layout, at ondisk.Bytenr, body []byte) error {
+	n := len(body) / l.Size
+	have, err := csumtree.Lookup(ctx, t, l, at, n)
+	if err != nil {
+		return err
+	}
+	for from := 0; from < n; {
+		if _, ok := have.At(from); ok {
+			from++
+			continue
+		}
+		to := from + 1
+		for to < n {
+			if _, ok := have.At(to); ok {
+				break
+			}
+			to++
+		}
+		a := at + ondisk.Bytenr(uint64(from)*uint64(l.Sectorsize))
+		if err := csumtree.Insert(ctx, t, l, a, body[from*l.Size:to*l.Size]); err != nil {
+			return err
+		}
+		from = to
 	}
 	return nil
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
 
-// replay replays the log of an image.
-func replay(t *testing.T, path string) {
+// replay replays the log of an image, and tells whether it had one.
+func replay(t *testing.T, path string) (had bool) {
 	t.Helper()
 	ctx := context.Background()
 	d, err := device.OpenFile(path, device.Options{})
@@ -37,6 +37,7 @@ func replay(t *testing.T, path string) {
 	if _, err := transaction.Open(ctx, v, transaction.Options{}); err == nil && v.Super().LogRoot != 0 {
 		t.Error("a volume with a log is opened for writing")
 	}
+	had = v.Super().LogRoot != 0
 	m, err := transaction.Open(ctx, v, transaction.Options{DropLog: true})
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +51,7 @@ func replay(t *testing.T, path string) {
 	if err := m.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
+	return had
 }
 
 // TestCorpus replays the logs of the corpus and compares what the kernel then shows with what it showed after it had
@@ -79,6 +81,12 @@ func compare(t *testing.T, dir string, m *testenv.Manifest) {
 	for _, e := range m.Entries {
 		want = append(want, line(filepath.Join(paths[e.Subvol], e.Path), e.Type, e.Size, e.Nlink, e.Mode, e.Mtime, e.SHA256))
 	}
+	diff(t, want, list(t, dir))
+}
+
+// list describes every file of a mounted volume.
+func list(t *testing.T, dir string) []string {
+	t.Helper()
 	var got []string
 	err := filepath.Walk(dir, func(p string, info os.FileInfo, err error) error {
 		if err != nil {
@@ -102,12 +110,26 @@ func compare(t *testing.T, dir string, m *testenv.Manifest) {
 		}
 		typ := map[os.FileMode]string{0: "file", os.ModeDir: "dir", os.ModeSymlink: "symlink"}[info.Mode().Type()]
 		mtime := fmt.Sprintf("%d.%09d", st.Mtim.Sec, st.Mtim.Nsec)
+		if st.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			for i := range 3 {
+				b := make([]byte, 100)
+				if n, err := syscall.Getxattr(p, fmt.Sprintf("user.x%d", i), b); err == nil {
+					sum += fmt.Sprintf(" x%d=%s", i, b[:n])
+				}
+			}
+		}
 		got = append(got, line(rel, typ, st.Size, uint32(st.Nlink), strconv.FormatUint(uint64(st.Mode&0o7777), 8), mtime, sum))
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return got
+}
+
+// diff compares two lists.
+func diff(t *testing.T, want, got []string) {
+	t.Helper()
 	sort.Strings(want)
 	sort.Strings(got)
 	w, g := strings.Join(want, "\n"), strings.Join(got, "\n")
