@@ -14,6 +14,7 @@ import (
 // log is what the logs of a volume hold, in memory.
 type log struct {
 	blocks []ondisk.Bytenr // of all log trees
+	seen   map[ondisk.Bytenr]bool
 	subs   []subLog
 }
 
@@ -73,7 +74,7 @@ type extent struct {
 func readLog(ctx context.Context, v *volume.Volume) (*log, error) {
 	sb := v.Super()
 	v.Store().SetGeneration(sb.Generation + 1)
-	l := &log{}
+	l := &log{seen: map[ondisk.Bytenr]bool{}}
 	root := btree.New(v.Store(), ondisk.LogTree, btree.RootPtr{Bytenr: sb.LogRoot, Generation: sb.Generation + 1, Level: sb.LogRootLevel}, nil)
 	if err := l.walk(ctx, root); err != nil {
 		return nil, fmt.Errorf("log root tree: %w", err)
@@ -111,6 +112,10 @@ func (l *log) walk(ctx context.Context, t *btree.Tree) error {
 }
 
 func (l *log) below(ctx context.Context, t *btree.Tree, b *treeblock.Block) error {
+	if l.seen[b.Bytenr()] {
+		return &ondisk.CorruptError{What: "tree block", Tree: t.ID(), Bytenr: b.Bytenr(), Slot: -1, Reason: "is in the log twice"}
+	}
+	l.seen[b.Bytenr()] = true
 	l.blocks = append(l.blocks, b.Bytenr())
 	if b.Level() == 0 {
 		return nil
