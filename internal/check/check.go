@@ -63,7 +63,6 @@ type checker struct {
 	stray    map[ondisk.Bytenr]bool // blocks visited that the extent tree does not know
 	owners   []ownerCheck
 	walked   uint64
-	progress uint64
 	extentOK bool // the whole extent tree could be read
 	walkOK   bool // all trees could be read
 
@@ -124,7 +123,7 @@ func newChecker(v *volume.Volume, opt Options) *checker {
 }
 
 func (c *checker) stage(name string) {
-	c.progress = 0
+	c.rep.next()
 	if c.opt.Progress != nil {
 		c.opt.Progress(name, 0)
 	}

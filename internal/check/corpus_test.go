@@ -95,3 +95,28 @@ func TestCorpus(t *testing.T) {
 		})
 	}
 }
+
+// TestSameReport: however many workers, the report is the same.
+func TestSameReport(t *testing.T) {
+	var want []string
+	for _, workers := range []int{1, 2, 8, 3, 8} {
+		v, err := open(t, testenv.ReadImages(t, "bad-data-single")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := check.Check(context.Background(), v, check.Options{Data: true, Workers: workers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range r.Findings {
+			got = append(got, f.String())
+		}
+		if want == nil {
+			want = got
+		}
+		if len(got) == 0 || strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("%d workers: %q, before %q", workers, got, want)
+		}
+	}
+}

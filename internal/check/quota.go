@@ -74,7 +74,7 @@ func (c *checker) readQuota(ctx context.Context) {
 // quota recounts what every qgroup refers to, alone and together with others.
 func (c *checker) quota(ctx context.Context) {
 	q := c.quotas
-	if q == nil || !c.extentOK || !c.walkOK || c.rep.report().Errors > 0 {
+	if q == nil || !c.extentOK || !c.walkOK || c.rep.errors() > 0 {
 		return // the numbers could not fit
 	}
 	r := c.reach()

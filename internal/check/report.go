@@ -1,7 +1,9 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -65,6 +67,8 @@ type Finding struct {
 	Place    Place
 	What     string // what was seen
 	Meaning  string // what it means to the volume's owner; may be empty
+
+	stage int // of the check, for the order
 }
 
 // String writes the finding on one line.
@@ -82,7 +86,7 @@ func (f Finding) String() string {
 
 // Report is what a check found.
 type Report struct {
-	Findings []Finding // the first ones, in the order of the check
+	Findings []Finding // in the order of the check, within a stage by place: the same at every run
 	Errors   int       // all errors, also those that are not in Findings
 	Warnings int
 }
@@ -92,20 +96,21 @@ func (r *Report) OK() bool { return r.Errors == 0 }
 
 // reporter collects findings from many goroutines. Equal ones count once.
 type reporter struct {
-	mu   sync.Mutex
-	max  int
-	rep  Report
-	seen map[string]bool
+	mu    sync.Mutex
+	max   int
+	rep   Report
+	seen  map[string]bool
+	stage int
 }
 
 func newReporter(limit int) *reporter { return &reporter{max: limit, seen: map[string]bool{}} }
 
 func (r *reporter) bad(p Place, meaning, format string, args ...any) {
-	r.add(Finding{Error, p, fmt.Sprintf(format, args...), meaning})
+	r.add(Finding{Severity: Error, Place: p, What: fmt.Sprintf(format, args...), Meaning: meaning})
 }
 
 func (r *reporter) warn(p Place, meaning, format string, args ...any) {
-	r.add(Finding{Warning, p, fmt.Sprintf(format, args...), meaning})
+	r.add(Finding{Severity: Warning, Place: p, What: fmt.Sprintf(format, args...), Meaning: meaning})
 }
 
 func (r *reporter) add(f Finding) {
@@ -118,6 +123,7 @@ func (r *reporter) add(f Finding) {
 			return
 		}
 		r.seen[s] = true
+		f.stage = r.stage
 		r.rep.Findings = append(r.rep.Findings, f)
 	}
 	if f.Severity == Error {
@@ -127,9 +133,29 @@ func (r *reporter) add(f Finding) {
 	}
 }
 
+// errors gives the number of errors up to now.
+func (r *reporter) errors() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rep.Errors
+}
+
+// next begins a stage.
+func (r *reporter) next() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stage++
+}
+
+// report gives what was found, in order.
 func (r *reporter) report() *Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rep := r.rep
+	rep.Findings = slices.Clone(rep.Findings)
+	slices.SortStableFunc(rep.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.stage, b.stage), cmp.Compare(a.Place.Tree, b.Place.Tree), cmp.Compare(a.Place.Bytenr, b.Place.Bytenr),
+			cmp.Compare(a.Place.Ino, b.Place.Ino), cmp.Compare(a.Place.Slot, b.Place.Slot), cmp.Compare(a.What, b.What))
+	})
 	return &rep
 }

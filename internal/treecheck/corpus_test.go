@@ -72,7 +72,7 @@ func scan(t *testing.T, name string) (blocks, errs int) {
 	var sb *ondisk.Superblock
 	var c Context
 	for have := 0; ; {
-		n, _ := io.ReadFull(z, buf[have:])
+		n, _ := io.ReadFull(z, buf[have:]) // short at the end
 		have += n
 		if sb == nil {
 			if have < 65536+4096 {
