@@ -12,18 +12,65 @@ import (
 )
 
 // openFiles counts the open Files of each inode, so that one that loses its last
-// name stays until the last of them is closed.
+// name stays until the last of them is closed. All Files of an inode share one
+// writer: what one of them wrote, the others read.
 type openFiles struct {
-	mu     sync.Mutex
-	count  map[node]int
-	orphan map[node]bool // lost its last name while open
+	mu      sync.Mutex
+	count   map[node]int
+	orphan  map[node]bool // lost its last name while open
+	writers map[node]*filedata.Writer
+}
+
+// writer gives the writer of an open inode; make makes the first.
+func (o *openFiles) writer(n node, make func() *filedata.Writer) *filedata.Writer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.writers[n] == nil {
+		o.writers[n] = make()
+	}
+	return o.writers[n]
+}
+
+// pending gives the writer of an inode, if there is one with bytes that are not
+// in the trees yet.
+func (o *openFiles) pending(n node) *filedata.Writer {
+	o.mu.Lock()
+	w := o.writers[n]
+	o.mu.Unlock()
+	if w == nil || !w.Pending() {
+		return nil
+	}
+	return w
+}
+
+// flush brings into the trees what is gathered for an inode.
+func (o *openFiles) flush(ctx context.Context, n node) error {
+	if w := o.pending(n); w != nil {
+		return w.Flush(ctx)
+	}
+	return nil
+}
+
+// flushAll is flush for all inodes that are open.
+func (o *openFiles) flushAll(ctx context.Context) error {
+	o.mu.Lock()
+	list := make([]*filedata.Writer, 0, len(o.writers))
+	for _, w := range o.writers {
+		list = append(list, w)
+	}
+	o.mu.Unlock()
+	var errs []error
+	for _, w := range list {
+		errs = append(errs, w.Flush(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 func (o *openFiles) opened(n node) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.count == nil {
-		o.count, o.orphan = map[node]int{}, map[node]bool{}
+		o.count, o.orphan, o.writers = map[node]int{}, map[node]bool{}, map[node]*filedata.Writer{}
 	}
 	o.count[n]++
 }
@@ -38,6 +85,7 @@ func (o *openFiles) closed(n node) bool {
 	gone := o.orphan[n]
 	delete(o.count, n)
 	delete(o.orphan, n)
+	delete(o.writers, n)
 	return gone
 }
 

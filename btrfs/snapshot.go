@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gobtrfs/gobtrfs/internal/filedata"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/subvol"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
@@ -156,6 +157,9 @@ func (v *Volume) CreateSubvolume(ctx context.Context, p string) (*Subvolume, err
 
 // Snapshot takes a snapshot of the subvolume at src and puts it at dst.
 func (v *Volume) Snapshot(ctx context.Context, src, dst string, readonly bool) (*Subvolume, error) {
+	if err := v.files.flushAll(ctx); err != nil {
+		return nil, err
+	}
 	var id ondisk.TreeID
 	err := v.change(ctx, needSubvolume, func(tx *transaction.Tx) error {
 		from, err := v.locate(ctx, v.walker(tx.Tree), src)
@@ -171,6 +175,10 @@ func (v *Volume) Snapshot(ctx context.Context, src, dst string, readonly bool) (
 	})
 	if err != nil {
 		return nil, err
+	}
+	// Files that are open without a name in src are nothing to the snapshot.
+	if err := filedata.CleanOrphans(ctx, v.mgr, id); err != nil {
+		return nil, pathErr("snapshot", dst, err)
 	}
 	return &Subvolume{v: v, top: node{sub: id, ino: rootIno}}, nil
 }

@@ -84,16 +84,26 @@ func (s *Subvolume) stat(op, name string, follow bool) (fs.FileInfo, error) {
 	if !validPath(name) {
 		return nil, pathErr(op, name, fs.ErrInvalid)
 	}
-	var st Stat
-	err := s.find(name, follow, func(w *walker, n node) error {
-		it, err := w.inode(context.Background(), n)
-		st = statOf(n, it)
-		return err
-	})
+	st, n, err := s.statOnce(name, follow)
+	if err == nil && s.v.files.pending(n) != nil {
+		if err = s.v.files.flush(context.Background(), n); err == nil {
+			st, _, err = s.statOnce(name, follow)
+		}
+	}
 	if err != nil {
 		return nil, pathErr(op, name, err)
 	}
 	return info{name: baseName(name), st: st}, nil
+}
+
+// statOnce is stat of what the trees have now.
+func (s *Subvolume) statOnce(name string, follow bool) (st Stat, at node, err error) {
+	err = s.find(name, follow, func(w *walker, n node) error {
+		it, err := w.inode(context.Background(), n)
+		st, at = statOf(n, it), n
+		return err
+	})
+	return st, at, err
 }
 
 func baseName(name string) string {

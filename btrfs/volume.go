@@ -57,12 +57,12 @@ type treeFunc func(ctx context.Context, id ondisk.TreeID) (*btree.Tree, error)
 // was aborted since.
 func (v *Volume) Writable() bool { return v.mgr != nil && v.mgr.Err() == nil }
 
-// Commit makes all changes durable.
+// Commit makes all changes durable, what was written to open Files among them.
 func (v *Volume) Commit(ctx context.Context) error {
 	if v.mgr == nil {
 		return nil
 	}
-	return v.mgr.Commit(ctx)
+	return errors.Join(v.files.flushAll(ctx), v.mgr.Commit(ctx))
 }
 
 // Close commits what is pending and closes the devices. The error tells when
@@ -77,7 +77,8 @@ func (v *Volume) Close() error {
 	v.closed = true
 	var err error
 	if v.mgr != nil {
-		err = v.mgr.Close(context.Background())
+		ctx := context.Background()
+		err = errors.Join(v.files.flushAll(ctx), v.mgr.Close(ctx))
 	}
 	return errors.Join(err, v.vol.Close())
 }

@@ -352,7 +352,9 @@ func (f *File) startWriting(flag int) error {
 	if err != nil {
 		return err
 	}
-	f.w = filedata.NewWriter(f.s.v.mgr, f.node.sub, f.node.ino, filedata.WriterOptions{})
+	f.w = f.s.v.files.writer(f.node, func() *filedata.Writer {
+		return filedata.NewWriter(f.s.v.mgr, f.node.sub, f.node.ino, filedata.WriterOptions{})
+	})
 	f.app = flag&os.O_APPEND != 0
 	if flag&os.O_TRUNC != 0 {
 		return f.w.Truncate(context.Background(), 0)
@@ -360,13 +362,8 @@ func (f *File) startWriting(flag int) error {
 	return nil
 }
 
-// flush brings what is gathered into the trees.
-func (f *File) flush() error {
-	if f.w == nil {
-		return nil
-	}
-	return f.w.Flush(context.Background())
-}
+// flush brings what is gathered for the inode, through any File, into the trees.
+func (f *File) flush() error { return f.s.v.files.flush(context.Background(), f.node) }
 
 // Write writes at the current position, or at the end with O_APPEND.
 func (f *File) Write(p []byte) (int, error) {

@@ -117,6 +117,13 @@ func (w *Writer) Flush(ctx context.Context) error {
 	return w.flush(ctx)
 }
 
+// Pending tells whether anything is gathered.
+func (w *Writer) Pending() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.dirty.segs) > 0
+}
+
 // Discard forgets what was gathered.
 func (w *Writer) Discard() {
 	w.mu.Lock()
