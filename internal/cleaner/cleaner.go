@@ -27,12 +27,12 @@ import (
 // ErrBalance: a relocation is under way, and its trees share blocks with the dead ones.
 var ErrBalance = errors.New("a balance is under way on the volume; it must end before subvolumes are dropped")
 
-// DefaultBudget is how many blocks of one level a step takes: enough to make use of the sharing between snapshots, and little enough that the changes
-// of a step fit into some 100 MiB of memory.
+// DefaultBudget is how many blocks of one level a step takes: enough to make use of the sharing between snapshots, and little enough that its changes
+// take some 10 MiB of memory (more made every volume tried slower: touching new memory costs more than another step).
 const DefaultBudget = 1 << 15
 
 // changesPerBlock is how many changes of references a step may make for each block of its budget.
-const changesPerBlock = 16
+const changesPerBlock = 4
 
 // Options of Run.
 type Options struct {

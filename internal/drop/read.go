@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gobtrfs/gobtrfs/internal/ref"
 )
 
 // read reads blocks with all workers; the result is in the order of ps, whatever the workers do.
@@ -31,6 +33,7 @@ func (d *Drop) read(ctx context.Context, ps []Ptr) ([]Node, error) {
 	errs := make([]error, len(ps))
 	var next atomic.Int64
 	work := func() {
+		var scratch []ref.Ref // what a leaf refers to: how many is not known before
 		for {
 			i := int(next.Add(1)) - 1
 			if i >= len(order) {
@@ -38,7 +41,8 @@ func (d *Drop) read(ctx context.Context, ps []Ptr) ([]Node, error) {
 			}
 			j := order[i]
 			if errs[j] = ctx.Err(); errs[j] == nil {
-				out[j], errs[j] = d.blocks.Node(ctx, ps[j], nil)
+				out[j], errs[j] = d.blocks.Node(ctx, ps[j], scratch[:0])
+				scratch, out[j].Data = out[j].Data, slices.Clone(out[j].Data)
 			}
 		}
 	}

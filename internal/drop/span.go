@@ -263,6 +263,7 @@ const leafBatch = 2048
 // openLeaves reads the leaves that die and gives up their data references, until the budget of changes is used up.
 func (s *span) openLeaves(ctx context.Context) error {
 	list := s.lists[0]
+	s.grow(s.expected())
 	for i := 0; i < len(list); {
 		n := min(len(list)-i, leafBatch)
 		if s.budget.Changes > 0 {
@@ -315,6 +316,26 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 		}
 	}
 	return nil
+}
+
+// expected guesses how many changes the step will make: growing later means copying.
+func (s *span) expected() int {
+	const perLeaf = 24
+	n := 0
+	for l, list := range s.lists {
+		for _, b := range list {
+			if !s.d.foresee {
+				n += b.given()
+			}
+			if l == 0 && b.dies {
+				n += perLeaf
+			}
+		}
+	}
+	if most := s.budget.Changes; most > 0 {
+		n = min(n, most+most/8)
+	}
+	return n
 }
 
 // grow makes room for n more changes; doubling, since they are many and copying them costs.
