@@ -122,9 +122,21 @@ func expired(n int) (paths []string) {
 	return paths
 }
 
+// kills is how often TestKill kills: twelve times, or as GOBTRFS_KILLS says.
+func kills(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("GOBTRFS_KILLS")
+	if text == "" {
+		return testenv.Rounds(12)
+	}
+	n, err := strconv.Atoi(text)
+	must(t, err)
+	return n
+}
+
 // TestKill kills a writer at random instants, while it writes, takes snapshots and
 // drops them: what is left is always the last committed state, or the one after it
-// when the kill came before it could say so.
+// when the kill came before it could say so. Every fifth time btrfs check is asked too.
 func TestKill(t *testing.T) {
 	seed := testenv.Seed(t, 11)
 	rnd := rand.New(rand.NewPCG(uint64(seed), 5))
@@ -135,20 +147,24 @@ func TestKill(t *testing.T) {
 		must(t, v.Top().WriteFile("live/count", []byte("0"), 0o644))
 	})
 	last := 0
-	for range testenv.Rounds(12) {
-		told := runAndKill(t, image, 1+rnd.IntN(12), time.Duration(rnd.IntN(20_000))*time.Microsecond)
+	for i := range kills(t) {
+		told := runAndKill(t, image, rnd.IntN(13), time.Duration(rnd.IntN(20_000))*time.Microsecond)
 		got := compareKilled(t, image)
 		if got < max(last, told) {
 			t.Fatalf("the volume is in state %d; %d had been committed", got, max(last, told))
 		}
 		last = got
+		if i%5 == 4 {
+			t.Run("btrfs check", func(t *testing.T) { testenv.Check(t, image) })
+		}
 	}
 	t.Logf("state %d in the end", last)
 	t.Run("btrfs check", func(t *testing.T) { testenv.Check(t, image) })
 }
 
-// runAndKill lets the worker do some steps and a while more, and kills it; it gives
-// the last state that the worker told.
+// runAndKill lets the worker do some steps and a while more, and kills it; with no
+// steps at all, the kill may come while it opens the volume. It gives the last state
+// that the worker told.
 func runAndKill(t *testing.T, image string, steps int, more time.Duration) (told int) {
 	t.Helper()
 	self, err := os.Executable()
@@ -162,8 +178,11 @@ func runAndKill(t *testing.T, image string, steps int, more time.Duration) (told
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
+	if steps == 0 {
+		time.AfterFunc(more, func() { cmd.Process.Kill() })
+	}
 	lines := bufio.NewScanner(out)
-	for i := 0; lines.Scan(); i++ {
+	for i := 1; lines.Scan(); i++ {
 		told, err = strconv.Atoi(strings.TrimSpace(lines.Text()))
 		must(t, err)
 		if i == steps {
