@@ -27,11 +27,13 @@ func (b *builder) contents(ctx context.Context, s *scan) error {
 		b.space.first[metadata] = roundUp(bound, mib)
 		b.space.first[system] = max(mib, 64*uint64(b.p.nodesize))
 	}
-	b.space.reserve = bound * uint64(shapes(b.p.metadata).copies)
 	for _, k := range []kind{system, metadata} {
 		if err := b.space.grow(k); err != nil {
 			return err
 		}
+	}
+	if have := b.space.areas[b.space.current[metadata]].Length; have < bound {
+		b.space.reserve = (bound - have) * uint64(shapes(b.p.metadata).copies)
 	}
 	f := &filler{b: b, ctx: ctx, read: newReader(ctx, b.p, s), sums: b.newTree(ondisk.CsumTree, b.place(ondisk.CsumTree)), total: s.bytes}
 	defer f.read.stop()
@@ -467,7 +469,7 @@ func (s *scan) metadataBound(p *plan) uint64 {
 func fileBound(size uint64, p *plan) uint64 {
 	const extentCost = 25 + ondisk.FileExtentSize + 25 + 24 + 29 // in the file and in the extent tree
 	n := uint64(extentCost)
-	if size <= uint64(p.sectorsize) {
+	if size <= 2048 || size <= uint64(p.sectorsize) && p.algo != 0 {
 		n += min(size, 2048)
 	}
 	piece := uint64(segment)
