@@ -156,6 +156,9 @@ func goldens() []golden {
 		return b
 	})
 	add("inode ref", "0300000000000000 0300 686c31 0400000000000000 0300 686c32", []InodeRef{{3, []byte("hl1")}, {4, []byte("hl2")}}, d, e)
+	d, e = of(DecodeBalanceItem, func(v BalanceItem) []byte { return v.Append(nil) })
+	add("balance", "0500000000000000 *8 3200000000000000 *48 0200000000000000 *64 *136 *136 *32",
+		BalanceItem{Flags: BalanceData | BalanceMetadata, Data: BalanceArgs{Usage: 50, Flags: BalanceArgUsage}}, d, e)
 	return gs
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // few are the images that the short run looks at.
-var few = []string{"default", "node-4k", "node-64k", "csum-xxhash", "collisions", "attrs", "received", "half-drop", "legacy", "space-cache-v1", "balance-paused"}
+var few = []string{"default", "node-64k", "collisions", "received", "half-drop", "space-cache-v1"}
 
 // unfit tells why a volume's blocks need not pass: damaged on purpose, blocks
 // that are the parity of others, features beyond us, an empty leaf of an
