@@ -16,6 +16,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/dump"
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
@@ -172,6 +173,8 @@ func readAll(ctx context.Context, v *volume.Volume) error {
 	note(err)
 	_, err = check.Check(ctx, v, check.Options{})
 	note(err)
+	note(dump.Super(io.Discard, v.Super()))
+	note(dump.Tree(ctx, io.Discard, v, 0, dump.Options{}))
 	return errors.Join(errs...)
 }
 
