@@ -7,7 +7,7 @@
 
 GO ?= go
 FUZZTIME ?= 10s
-RACE = ./internal/device/... ./internal/treeblock/... ./internal/btree/... ./internal/drop/... ./internal/cleaner/... ./btrfs/...
+RACE = ./internal/device/... ./internal/treeblock/... ./internal/drop/... ./internal/cleaner/... ./btrfs/...
 CROSS = linux/arm64 linux/s390x darwin/arm64 windows/amd64
 
 .PHONY: build test check lint race fuzz bench cross

@@ -175,6 +175,9 @@ func (c *checker) deviceItems(items []ondisk.DevItem, used map[ondisk.DevID]uint
 		if d.BytesUsed != used[d.DevID] {
 			c.rep.bad(at, "", "device says %d bytes used, its extents add up to %d", d.BytesUsed, used[d.DevID])
 		}
+		if dev, err := c.v.IO().Device(d.DevID); err == nil && uint64(dev.Size()) < d.TotalBytes {
+			c.rep.bad(at, "Linux refuses to mount it", "the device has %d bytes, the volume says %d: it was cut off", dev.Size(), d.TotalBytes)
+		}
 		if d.DevID == c.sb.Dev.DevID && (d.TotalBytes != c.sb.Dev.TotalBytes || d.BytesUsed != c.sb.Dev.BytesUsed) {
 			c.rep.warn(at, "", "superblock says %d of %d bytes used", c.sb.Dev.BytesUsed, c.sb.Dev.TotalBytes)
 		}
