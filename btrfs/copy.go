@@ -21,7 +21,7 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	if f.off < 0 {
 		return 0, pathErr("read", f.name, fs.ErrInvalid)
 	}
-	r, err := f.reader(f.s.v.vol.Tree)
+	r, err := f.reader(f.s.v.settled())
 	if err != nil {
 		return 0, pathErr("read", f.name, err)
 	}

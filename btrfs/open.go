@@ -107,6 +107,7 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 	}
 	v := &Volume{vol: vol, opt: opt}
 	if opt.ReadOnly {
+		v.shadow = replayed(ctx, vol, opt)
 		return v, nil
 	}
 	v.mgr, err = transaction.Open(ctx, vol, transaction.Options{DropLog: true})
@@ -122,6 +123,19 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 		}
 	}
 	return v, nil
+}
+
+// replayed replays the log of a volume that is opened read-only, in memory. A log that cannot be replayed is as good
+// as none: the last commit can be read.
+func replayed(ctx context.Context, vol *volume.Volume, opt Options) *transaction.Manager {
+	if vol.Super().LogRoot == 0 || opt.NoReplay || opt.Backup > 0 {
+		return nil
+	}
+	m, err := transaction.Open(ctx, vol, transaction.Options{DropLog: true, InMemory: true})
+	if err != nil || logtree.Replay(ctx, m) != nil {
+		return nil
+	}
+	return m
 }
 
 // finishOld looks after what a crash or another writer left half done: it counts

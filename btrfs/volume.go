@@ -15,6 +15,7 @@ import (
 type Volume struct {
 	vol    *volume.Volume
 	mgr    *transaction.Manager // nil when read-only
+	shadow *transaction.Manager // when read-only: the replay of a log, in memory; else nil
 	opt    Options
 	target string
 	found  int // dead subvolumes found when it was opened
@@ -24,11 +25,19 @@ type Volume struct {
 	closed bool
 }
 
+// settled gives the trees of a volume that is opened read-only: they never change.
+func (v *Volume) settled() treeFunc {
+	if v.shadow != nil {
+		return v.shadow.Tree
+	}
+	return v.vol.Tree
+}
+
 // view runs fn while no change is made, with a function that gives the trees
 // as they stand now (changes of the running transaction included).
 func (v *Volume) view(fn func(tree treeFunc) error) error {
 	if v.mgr == nil {
-		return fn(v.vol.Tree)
+		return fn(v.settled())
 	}
 	v.mgr.RLock()
 	defer v.mgr.RUnlock()

@@ -26,7 +26,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
 )
 
-// Replay replays the logs of a volume and commits. The manager must have been opened with Options.DropLog, and nothing
+// Replay replays the logs of a volume and commits (unless the manager works in memory only). The manager must have been opened with Options.DropLog, and nothing
 // may have been changed through it before. Inodes that lost their last name are left as orphans.
 func Replay(ctx context.Context, m *transaction.Manager) error {
 	v := m.Volume()

@@ -15,7 +15,7 @@ const maxRounds = 64
 
 // commit makes the running transaction durable. The caller holds the write lock. After an error it is aborted.
 func (m *Manager) commit(ctx context.Context) error {
-	if !m.running {
+	if !m.running || m.opt.InMemory {
 		return nil
 	}
 	if m.idle() {

@@ -47,6 +47,8 @@ type Options struct {
 	DirtyBytes int64
 	// DropLog lets a volume with a log be opened: it was replayed, will be, or is to be lost.
 	DropLog bool
+	// InMemory opens any volume, read-only ones too, and never writes: for looking at what replaying a log makes of it.
+	InMemory bool
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -85,17 +87,8 @@ type tree struct {
 
 // Open takes a volume for writing.
 func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) {
-	if v.ReadOnly() {
-		return nil, fmt.Errorf("volume is opened read-only")
-	}
-	if err := v.WriteProblem(); err != nil {
+	if err := allowed(ctx, v, opt); err != nil {
 		return nil, err
-	}
-	if err := problem(ctx, v); err != nil {
-		return nil, err
-	}
-	if v.Super().LogRoot != 0 && !opt.DropLog {
-		return nil, ErrLog
 	}
 	if opt.DirtyBytes == 0 {
 		opt.DirtyBytes = 64 << 20
@@ -132,6 +125,26 @@ func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) 
 		}
 	}
 	return m, nil
+}
+
+// allowed tells why a volume must not be written.
+func allowed(ctx context.Context, v *volume.Volume, opt Options) error {
+	if opt.InMemory {
+		return nil
+	}
+	if v.ReadOnly() {
+		return fmt.Errorf("volume is opened read-only")
+	}
+	if err := v.WriteProblem(); err != nil {
+		return err
+	}
+	if err := problem(ctx, v); err != nil {
+		return err
+	}
+	if v.Super().LogRoot != 0 && !opt.DropLog {
+		return ErrLog
+	}
+	return nil
 }
 
 // reset forgets all trees but those that the superblock of the last commit points to.

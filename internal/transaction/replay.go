@@ -8,6 +8,8 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 )
 
+var errInMemory = errors.New("volume is changed in memory only")
+
 // BeginReplay takes the write lock and reserves nothing: who replays a log must first say what the log occupies (Hold,
 // TakeData), for no tree knows of that and it would be handed out; and then call Reserve.
 func (m *Manager) BeginReplay(ctx context.Context) (*Tx, error) {
@@ -23,6 +25,9 @@ func (m *Manager) BeginReplay(ctx context.Context) (*Tx, error) {
 
 // Reserve makes sure that there is room for more changes. It never commits.
 func (tx *Tx) Reserve(ctx context.Context, need Need) error {
+	if tx.m.opt.InMemory {
+		return nil // no chunk can be made; if there is too little room, that will show
+	}
 	for {
 		short := tx.m.short(need)
 		if short == 0 {

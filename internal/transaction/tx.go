@@ -87,7 +87,7 @@ func (tx *Tx) Commit(ctx context.Context) error {
 const maxQueue = 1 << 17
 
 func (m *Manager) due() bool {
-	return int64(m.v.Store().Dirty())*int64(m.sb.Nodesize) > m.opt.DirtyBytes || m.ext.Queued() > maxQueue
+	return !m.opt.InMemory && (int64(m.v.Store().Dirty())*int64(m.sb.Nodesize) > m.opt.DirtyBytes || m.ext.Queued() > maxQueue)
 }
 
 // Abort gives up the whole running transaction because of err, and the write lock.
@@ -241,6 +241,9 @@ func (tx *Tx) Hold(ctx context.Context, at ondisk.Bytenr, n uint64) error {
 
 // WriteData writes to space that AllocData handed out.
 func (tx *Tx) WriteData(ctx context.Context, at ondisk.Bytenr, p []byte) error {
+	if tx.m.opt.InMemory {
+		return errInMemory
+	}
 	return tx.m.v.IO().Write(ctx, at, p)
 }
 
