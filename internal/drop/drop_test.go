@@ -400,6 +400,56 @@ func TestWorkCounts(t *testing.T) {
 	}
 }
 
+// Whatever the blocks and counts say: an end, and no panic.
+func TestHostileForests(t *testing.T) {
+	failed := 0
+	for _, seed := range seeds(300) {
+		rng := rand.New(rand.NewPCG(seed, 8))
+		f := history(rng, 60+rng.IntN(100))
+		set := pick(rng, f)
+		ats := slices.Sorted(maps.Keys(f.blocks))
+		for range 1 + rng.IntN(6) {
+			b := f.blocks[ats[rng.IntN(len(ats))]]
+			e := &b.ents[rng.IntN(len(b.ents))]
+			switch rng.IntN(6) {
+			case 0:
+				e.at = ats[rng.IntN(len(ats))]
+			case 1:
+				e.gen++
+			case 2:
+				b.owner = ondisk.TreeID(256 + rng.IntN(8))
+			case 3:
+				e.key.Objectid += rng.Uint64N(30)
+			case 4:
+				if x := f.exts[e.at]; x != nil {
+					x.refs = uint64(rng.IntN(4))
+				}
+			case 5:
+				if x := f.exts[e.at]; x != nil && x.tree {
+					x.full = !x.full
+				}
+			}
+		}
+		for i := range set {
+			if rng.IntN(3) == 0 {
+				set[i].Cut = Cut{Key: itemKey(rng.Uint64N(60)), Level: uint8(rng.IntN(4))}
+			}
+		}
+		d, err := New(f, f, set, Options{Nodesize: testNodesize, Workers: 2})
+		budget := Budget{Blocks: rng.IntN(6), Changes: rng.IntN(30)}
+		for n := 0; err == nil && len(d.Roots()) > 0; n++ {
+			if n > 3000 {
+				t.Fatalf("seed %d: no end", seed)
+			}
+			_, err = d.Step(context.Background(), budget)
+		}
+		if err != nil {
+			failed++
+		}
+	}
+	t.Logf("%d found damaged", failed)
+}
+
 func TestHostileTreesAreErrors(t *testing.T) {
 	f := newForest(4)
 	id := f.newTree()

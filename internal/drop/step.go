@@ -3,6 +3,7 @@ package drop
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
@@ -122,7 +123,11 @@ func (d *Drop) apply(ctx context.Context) (Result, error) {
 	if n.span == nil {
 		return Result{More: true}, nil
 	}
-	return d.advance(n.span), nil
+	res := d.advance(n.span)
+	if len(n.changes) == 0 && len(res.Done) == 0 {
+		return res, errors.New("drop: a step that does nothing")
+	}
+	return res, nil
 }
 
 // advance takes over the cuts of a settled span.
