@@ -57,15 +57,15 @@ func (m *Manager) accounts() uint64 {
 }
 
 // kept is how much metadata only deletions may use: enough to copy the trees of account, but not more than an eighth of
-// what there is. Deleting files that snapshots hold takes room and gives none back, so that the larger part of it is for
-// dropping subvolumes alone.
+// what there is. Deleting files that snapshots hold takes room and gives none back, so that half of it is for dropping
+// subvolumes alone.
 func (m *Manager) kept(meta space.Room) uint64 {
 	base := baseBlocks * uint64(m.sb.Nodesize)
 	return min(max(m.accounts()*7/4+4*base, 6*base), 512<<20, meta.Total/8)
 }
 
 // keptForDrops is the part of what is kept that deletions of files may not use.
-func (m *Manager) keptForDrops(meta space.Room) uint64 { return m.kept(meta) / 4 * 3 }
+func (m *Manager) keptForDrops(meta space.Room) uint64 { return m.kept(meta) / 2 }
 
 // reserve makes sure that a change can be made and committed: it makes chunks, or commits to get back what was
 // freed.
