@@ -47,7 +47,7 @@ func checkCommand() *cobra.Command {
 
 func printReport(out *output, r *btrfs.CheckReport, took string) error {
 	if out.json {
-		return out.document(r)
+		return out.document(checkDoc(r))
 	}
 	for _, f := range r.Findings {
 		fmt.Fprintln(out.w, f)
@@ -58,4 +58,45 @@ func printReport(out *output, r *btrfs.CheckReport, took string) error {
 	}
 	fmt.Fprintf(out.w, "%d errors found (%s)\n", r.Errors, took)
 	return nil
+}
+
+// findingJSON is a finding in JSON output; members that do not apply are left out.
+type findingJSON struct {
+	Severity string `json:"severity"`
+	What     string `json:"what"`
+	Meaning  string `json:"meaning,omitempty"`
+	Tree     uint64 `json:"tree,omitempty"`
+	Bytenr   uint64 `json:"bytenr,omitempty"`
+	Slot     *int   `json:"slot,omitempty"`
+	Key      string `json:"key,omitempty"`
+	Inode    uint64 `json:"inode,omitempty"`
+	Path     string `json:"path,omitempty"`
+	PathB64  string `json:"path_b64,omitempty"`
+	Text     string `json:"text"` // all of it on one line
+}
+
+// checkJSON is the document of check.
+type checkJSON struct {
+	Errors   int           `json:"errors"`
+	Warnings int           `json:"warnings"`
+	Findings []findingJSON `json:"findings"` // the first ones
+}
+
+func checkDoc(r *btrfs.CheckReport) checkJSON {
+	d := checkJSON{Errors: r.Errors, Warnings: r.Warnings, Findings: []findingJSON{}}
+	for _, f := range r.Findings {
+		p := f.Place
+		j := findingJSON{
+			Severity: f.Severity.String(), What: f.What, Meaning: f.Meaning, Text: f.String(),
+			Tree: uint64(p.Tree), Bytenr: uint64(p.Bytenr), Inode: p.Ino, Path: p.Path, PathB64: b64(p.Path),
+		}
+		if p.Slot >= 0 {
+			j.Slot = &p.Slot
+		}
+		if !p.Key.IsZero() {
+			j.Key = p.Key.String()
+		}
+		d.Findings = append(d.Findings, j)
+	}
+	return d
 }

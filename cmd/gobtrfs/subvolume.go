@@ -185,18 +185,26 @@ func dash(s string) string {
 }
 
 func subGetDefaultCommand() *cobra.Command {
-	return &cobra.Command{
+	var out output
+	cmd := &cobra.Command{
 		Use: "get-default TARGET", Short: "Print the default subvolume", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			out.start(cmd)
 			return withVolume(cmd.Context(), "subvolume get-default", args[0], readOnly(), func(v *btrfs.Volume) error {
 				s, err := v.DefaultSubvolume(cmd.Context())
-				if err == nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "ID %d path %s\n", s.ID, textName(s.Path))
+				if err != nil {
+					return err
 				}
-				return err
+				if out.json {
+					return out.document(subvolumeDoc(s))
+				}
+				fmt.Fprintf(out.w, "ID %d path %s\n", s.ID, textName(s.Path))
+				return nil
 			})
 		},
 	}
+	out.flags(cmd)
+	return cmd
 }
 
 func subSetDefaultCommand() *cobra.Command {

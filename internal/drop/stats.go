@@ -2,16 +2,16 @@ package drop
 
 // Stats counts work. Tests assert these: results alone do not show that the key order, the batches and the merging do their job.
 type Stats struct {
-	Steps     uint64
-	Sweeps    uint64 // sorted batches of look-ups
-	Lookups   uint64 // addresses in them
-	Rechecks  uint64 // addresses looked up once more before a step was made
-	Again     uint64 // steps worked out for nothing, because a count had changed
-	Reads     uint64 // blocks read
-	Freed     uint64 // tree blocks that lost their last reference
-	Converted uint64 // blocks that got FULL_BACKREF
-	Changes   uint64 // changes of references, before merging
-	Merged    uint64 // and after
+	Steps     uint64 `json:"steps"`
+	Sweeps    uint64 `json:"sweeps"`    // sorted batches of look-ups
+	Lookups   uint64 `json:"lookups"`   // addresses in them
+	Rechecks  uint64 `json:"rechecks"`  // addresses looked up once more before a step was made
+	Again     uint64 `json:"again"`     // steps worked out for nothing, because a count had changed
+	Reads     uint64 `json:"reads"`     // blocks read
+	Freed     uint64 `json:"freed"`     // tree blocks that lost their last reference
+	Converted uint64 `json:"converted"` // blocks that got FULL_BACKREF
+	Changes   uint64 `json:"changes"`   // changes of references, before merging
+	Merged    uint64 `json:"merged"`    // and after
 }
 
 // Plus adds two counts.
