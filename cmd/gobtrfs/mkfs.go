@@ -120,9 +120,11 @@ func (f *mkfsFlags) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
-	if f.opt.Shrink && len(names) == 1 {
-		if err := shrinkFile(names[0], res.Size); err != nil {
-			return err
+	if f.opt.Shrink {
+		for i, name := range names {
+			if err := shrinkFile(name, res.DevSizes[i]); err != nil {
+				return err
+			}
 		}
 	}
 	if !f.quiet {
@@ -184,7 +186,7 @@ func (f *mkfsFlags) sizeFile(name string) error {
 func shrinkFile(name string, size uint64) error {
 	fi, err := os.Stat(name)
 	if err != nil || !fi.Mode().IsRegular() || uint64(fi.Size()) <= size {
-		return err
+		return nil // a device, a part of an image, or nothing to cut
 	}
 	return os.Truncate(name, int64(size))
 }
