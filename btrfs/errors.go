@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
+	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
 
 // Errors that callers ask for with errors.Is. Others come from package io/fs:
@@ -25,6 +26,8 @@ var (
 	ErrNotSubvolume = errors.New("not a subvolume")
 	// ErrCrossDevice: a rename or link would leave its subvolume.
 	ErrCrossDevice = errors.New("crosses a subvolume border")
+	// ErrRoots: the root tree cannot be read; an older one (Options.Backup) may.
+	ErrRoots = volume.ErrRoots
 )
 
 // pathErr wraps err as package io/fs wants it.

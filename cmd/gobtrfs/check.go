@@ -11,13 +11,12 @@ import (
 func checkCommand() *cobra.Command {
 	var out output
 	var data, showProgress bool
-	var super, backup int
+	var state stateFlags
 	cmd := &cobra.Command{
 		Use: "check TARGET", Short: "Prove a volume sound, or list what is not; read-only", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
-			opt := btrfs.Options{ReadOnly: true, Super: super, Backup: backup, NoReplay: true}
-			return withVolume(cmd.Context(), "check", args[0], opt, func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "check", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				p := newProgress(!showProgress)
 				rep, err := v.Check(cmd.Context(), btrfs.CheckOptions{Data: data, Progress: func(stage string, done uint64) {
 					p.show("check: %s: %d, %s", stage, done, p.elapsed())
@@ -39,8 +38,7 @@ func checkCommand() *cobra.Command {
 	fl := cmd.Flags()
 	fl.BoolVar(&data, "data", false, "read all file data and compare checksums, every copy")
 	fl.BoolVarP(&showProgress, "progress", "p", false, "show progress")
-	fl.IntVarP(&super, "super", "s", 0, "superblock copy to use, from 1")
-	fl.IntVar(&backup, "backup", 0, "backup root to use, from 1 (the newest)")
+	state.flags(cmd, "s")
 	out.flags(cmd)
 	return cmd
 }

@@ -15,17 +15,16 @@ func inspectCommand() *cobra.Command {
 }
 
 func dumpSuperCommand() *cobra.Command {
-	var super int
+	var state stateFlags
 	cmd := &cobra.Command{
 		Use: "dump-super TARGET", Short: "Print the superblock", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opt := btrfs.Options{ReadOnly: true, NoReplay: true, Super: super}
-			return withVolume(cmd.Context(), "inspect dump-super", args[0], opt, func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "inspect dump-super", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				return v.DumpSuper(cmd.OutOrStdout())
 			})
 		},
 	}
-	cmd.Flags().IntVarP(&super, "super", "s", 0, "which copy, from 1")
+	state.flags(cmd, "s")
 	return cmd
 }
 
@@ -38,6 +37,7 @@ var treeNames = map[string]uint64{
 func dumpTreeCommand() *cobra.Command {
 	var tree string
 	var block uint64
+	var state stateFlags
 	cmd := &cobra.Command{
 		Use: "dump-tree TARGET", Short: "Print trees", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,13 +49,13 @@ func dumpTreeCommand() *cobra.Command {
 				}
 				id = uint64(n)
 			}
-			opt := btrfs.Options{ReadOnly: true, NoReplay: true}
-			return withVolume(cmd.Context(), "inspect dump-tree", args[0], opt, func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "inspect dump-tree", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				return v.DumpTree(cmd.Context(), cmd.OutOrStdout(), id, block)
 			})
 		},
 	}
 	cmd.Flags().StringVarP(&tree, "tree", "t", "", "only this tree: a name or an id")
 	cmd.Flags().Uint64VarP(&block, "block", "b", 0, "only the block at this logical address")
+	state.flags(cmd, "")
 	return cmd
 }

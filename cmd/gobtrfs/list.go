@@ -83,6 +83,7 @@ func makeEntry(s *btrfs.Subvolume, name, shown string, fi fs.FileInfo) (entry, e
 
 func lsCommand() *cobra.Command {
 	var out output
+	var state stateFlags
 	var long, recursive bool
 	cmd := &cobra.Command{
 		Use: "ls TARGET [PATH…]", Short: "List files", Args: cobra.MinimumNArgs(1),
@@ -92,7 +93,7 @@ func lsCommand() *cobra.Command {
 			if len(paths) == 0 {
 				paths = []string{"/"}
 			}
-			return withVolume(cmd.Context(), "ls", args[0], readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "ls", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				l := lister{out: &out, s: v.Top(), long: long, recursive: recursive, many: len(paths) > 1}
 				return l.run(paths)
 			})
@@ -100,6 +101,7 @@ func lsCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&long, "long", "l", false, "modes, owners, sizes and times")
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "directories too, however deep")
+	state.flags(cmd, "")
 	out.flags(cmd)
 	return cmd
 }
@@ -196,10 +198,11 @@ func (l *lister) add(name, shown string, fi fs.FileInfo) error {
 }
 
 func catCommand() *cobra.Command {
-	return &cobra.Command{
+	var state stateFlags
+	cmd := &cobra.Command{
 		Use: "cat TARGET PATH…", Short: "Write files to standard output", Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withVolume(cmd.Context(), "cat", args[0], readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "cat", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				for _, p := range args[1:] {
 					if err := copyOut(cmd.OutOrStdout(), v.Top(), rel(p)); err != nil {
 						return err
@@ -209,6 +212,8 @@ func catCommand() *cobra.Command {
 			})
 		},
 	}
+	state.flags(cmd, "")
+	return cmd
 }
 
 // copyOut writes the file name to w.
@@ -224,16 +229,18 @@ func copyOut(w io.Writer, s *btrfs.Subvolume, name string) error {
 
 func statCommand() *cobra.Command {
 	var out output
+	var state stateFlags
 	cmd := &cobra.Command{
 		Use: "stat TARGET PATH…", Short: "Tell all about files", Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
-			return withVolume(cmd.Context(), "stat", args[0], readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "stat", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				return statAll(&out, v.Top(), args[1:])
 			})
 		},
 	}
 	out.flags(cmd)
+	state.flags(cmd, "")
 	return cmd
 }
 

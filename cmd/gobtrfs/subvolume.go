@@ -96,12 +96,13 @@ func uuidText(u btrfs.UUID) string {
 
 func subListCommand() *cobra.Command {
 	var out output
+	var state stateFlags
 	var deleted, readonly, snapshots, uuids bool
 	cmd := &cobra.Command{
 		Use: "list TARGET", Short: "List subvolumes", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
-			return withVolume(cmd.Context(), "subvolume list", args[0], readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "subvolume list", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				list, err := v.Subvolumes(cmd.Context())
 				if err != nil {
 					return err
@@ -124,6 +125,7 @@ func subListCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&readonly, "readonly", "r", false, "only read-only ones")
 	cmd.Flags().BoolVarP(&snapshots, "snapshots", "s", false, "only snapshots")
 	cmd.Flags().BoolVarP(&uuids, "uuid", "u", false, "print UUIDs")
+	state.flags(cmd, "")
 	out.flags(cmd)
 	return cmd
 }

@@ -51,6 +51,9 @@ func hint(target string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) && !strings.Contains(err.Error(), target) {
 		return fmt.Errorf("%s: %w", target, err)
 	}
+	if errors.Is(err, btrfs.ErrRoots) {
+		return fmt.Errorf("%w\nan older state may be readable: try --backup 2 (up to %d); gobtrfs restore gets the files out", err, backupRoots)
+	}
 	return err
 }
 

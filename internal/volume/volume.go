@@ -259,10 +259,14 @@ func (v *Volume) checkDevices() error {
 	return nil
 }
 
+// ErrRoots: the tree of roots, to which the superblock points, cannot be read. A
+// backup root may lead to an older one that can.
+var ErrRoots = errors.New("the root tree cannot be read")
+
 func (v *Volume) openRoot(ctx context.Context) error {
 	v.root = btree.New(v.store, ondisk.RootTree, btree.RootPtr{Bytenr: v.sb.Root, Generation: v.sb.Generation, Level: v.sb.RootLevel}, nil)
 	if _, err := v.root.RootBlock(ctx); err != nil {
-		return fmt.Errorf("root tree: %w", err)
+		return fmt.Errorf("%w: %w", ErrRoots, err)
 	}
 	return nil
 }
