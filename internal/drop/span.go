@@ -122,7 +122,7 @@ func (s *span) judge(ctx context.Context, l int) error {
 	slices.SortFunc(list, func(a, b *block) int {
 		return cmp.Or(a.pos.Compare(b.pos), cmp.Compare(a.ptr.At, b.ptr.At))
 	})
-	list = s.fit(list)
+	list = s.fit(list, l)
 	s.lists[l] = list
 	byAt := slices.Clone(list)
 	slices.SortFunc(byAt, func(a, b *block) int { return cmp.Compare(a.ptr.At, b.ptr.At) })
@@ -150,8 +150,12 @@ func (s *span) judge(ctx context.Context, l int) error {
 }
 
 // fit cuts a level, sorted by position, to the budget, and the span with it. Root blocks are always there, and do not count; the blocks of the first
-// position after them are always taken.
-func (s *span) fit(list []*block) []*block {
+// position after them are always taken. Nodes are kept in memory, and each leads to many blocks, so fewer of them are taken.
+func (s *span) fit(list []*block, level int) []*block {
+	most := s.budget.Blocks
+	if most > 0 && level > 0 {
+		most = max(1, most/8)
+	}
 	first := 0
 	for first < len(list) && list[first].pos == (ondisk.Key{}) {
 		first++
@@ -162,7 +166,7 @@ func (s *span) fit(list []*block) []*block {
 			start = i
 		}
 		refs += list[i].given()
-		over := (s.budget.Blocks > 0 && i-first >= s.budget.Blocks) || (s.budget.Changes > 0 && refs > s.budget.Changes)
+		over := (most > 0 && i-first >= most) || (s.budget.Changes > 0 && refs > s.budget.Changes)
 		if over && list[i].pos != list[first].pos {
 			s.bound(list[i].pos)
 			return list[:start]
