@@ -103,7 +103,7 @@ func TestWholeSetAgreesWithWalk(t *testing.T) {
 
 // Every state between steps can be expressed by cuts, and finished one tree at a time, in any order.
 func TestEveryStopCanBeFinishedByWalk(t *testing.T) {
-	for _, seed := range seeds(80) {
+	for _, seed := range seeds(50) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		f := history(rng, 60+rng.IntN(250))
 		set := pick(rng, f)
@@ -182,7 +182,7 @@ func onCuts(f *forest, roots []Root) error {
 // The kernel converts from the top, so where it stopped a full block may stand above unconverted ones.
 func TestHalfDoneConversionsOfOthers(t *testing.T) {
 	stopped := 0
-	for _, seed := range seeds(80) {
+	for _, seed := range seeds(50) {
 		rng := rand.New(rand.NewPCG(seed, 6))
 		f := history(rng, 60+rng.IntN(250))
 		set := pick(rng, f)
