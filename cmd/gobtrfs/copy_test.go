@@ -1,0 +1,220 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gobtrfs/gobtrfs/internal/testenv"
+)
+
+// describe tells all that a copy must keep of the tree below dir, by path.
+func describe(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	first := map[uint64]string{}
+	must(t, filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		must(t, err)
+		rel, err := filepath.Rel(dir, name)
+		must(t, err)
+		out[rel] = describeFile(t, name, rel, first)
+		return nil
+	}))
+	return out
+}
+
+func describeFile(t testing.TB, name, rel string, first map[uint64]string) string {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Lstat(name, &st))
+	text := fmt.Sprintf("mode %o owner %d:%d mtime %d.%09d", st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		b, err := os.ReadFile(name)
+		must(t, err)
+		text += fmt.Sprintf(" size %d %x", st.Size, sum(b))
+	case unix.S_IFLNK:
+		target, err := os.Readlink(name)
+		must(t, err)
+		text += " -> " + target
+	case unix.S_IFCHR, unix.S_IFBLK:
+		text += fmt.Sprintf(" device %x", st.Rdev)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if _, there := first[st.Ino]; !there {
+			first[st.Ino] = rel
+		}
+		text += " same as " + first[st.Ino]
+	}
+	xattrs, err := localXattrs(name)
+	must(t, err)
+	return text + fmt.Sprintf(" %q", xattrs)
+}
+
+// sum is enough to tell contents apart, and short in a failure's text.
+func sum(b []byte) (h uint64) {
+	h = 14695981039346656037
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
+// tree makes files of every kind that user may make.
+func tree(t testing.TB, dir string, root bool) {
+	t.Helper()
+	write(t, filepath.Join(dir, "a/text"), "hello\n")
+	write(t, filepath.Join(dir, "a/empty"), "")
+	write(t, filepath.Join(dir, "a/long"), strings.Repeat("0123456789abcde\n", 50000))
+	write(t, filepath.Join(dir, "a/name with \xff and \n"), "odd name")
+	write(t, filepath.Join(dir, strings.Repeat("n", 255)), "long name")
+	must(t, os.MkdirAll(filepath.Join(dir, "a/deep/er"), 0o755))
+	must(t, os.Link(filepath.Join(dir, "a/text"), filepath.Join(dir, "a/deep/second")))
+	must(t, os.Symlink("../text", filepath.Join(dir, "a/deep/link")))
+	must(t, os.Symlink("nowhere", filepath.Join(dir, "dangling")))
+	must(t, os.Link(filepath.Join(dir, "dangling"), filepath.Join(dir, "dangling2")))
+	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o640))
+	f, err := os.Create(filepath.Join(dir, "holes"))
+	must(t, err)
+	_, err = f.WriteAt([]byte("in the middle"), 5<<20+17)
+	must(t, err)
+	must(t, f.Truncate(40<<20))
+	must(t, f.Close())
+	if root {
+		must(t, unix.Mknod(filepath.Join(dir, "null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+		must(t, os.Lchown(filepath.Join(dir, "a/text"), 12, 34))
+		must(t, os.Lchown(filepath.Join(dir, "dangling"), 56, 78))
+	}
+	for attr, name := range map[string]string{"user.one": "a/text", "user.two": "a/deep", "user.empty": "a/long"} {
+		value := []byte("value of " + attr)
+		if attr == "user.empty" {
+			value = nil
+		}
+		if err := unix.Lsetxattr(filepath.Join(dir, name), attr, value, 0); err != nil && err != unix.ENOTSUP {
+			t.Fatal(err)
+		}
+	}
+	must(t, os.Chmod(filepath.Join(dir, "a/long"), 0o4711&0o7777))
+	must(t, os.Chmod(filepath.Join(dir, "a/empty"), 0o400))
+	must(t, os.Chmod(filepath.Join(dir, "a/deep"), fs.ModeSticky|0o750))
+	at := time.Unix(1234567890, 123456789)
+	for _, name := range []string{"a/text", "holes", "dangling", "fifo", "a/deep"} {
+		must(t, setLocalTimes(filepath.Join(dir, name), at, at.Add(time.Nanosecond)))
+	}
+}
+
+// open makes a directory that every user may reach, and write to.
+func open(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gobtrfs-copy-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o777))
+	return dir
+}
+
+func TestRoundTrip(t *testing.T) {
+	dir := open(t)
+	src, out, image := filepath.Join(dir, "src"), filepath.Join(dir, "out"), filepath.Join(dir, "vol.img")
+	tree(t, src, os.Geteuid() == 0)
+	ok(t, "mkfs", "-q", "--size", "256M", image)
+	ok(t, "put", "-q", image, src, "/kept")
+	ok(t, "get", "-q", image, "/kept", out)
+	same(t, describe(t, src), describe(t, out))
+	var st unix.Stat_t
+	must(t, unix.Stat(filepath.Join(out, "holes"), &st))
+	if st.Blocks*512 > 1<<20 {
+		t.Errorf("the copy out has no holes: %d bytes", st.Blocks*512)
+	}
+	list := parse[[]entry](t, ok(t, "stat", "--json", image, "/kept/holes", "/kept/a/text"))
+	if list[0].Allocated > 2<<20 {
+		t.Errorf("the copy in has no holes: %d bytes", list[0].Allocated)
+	}
+	if list[1].Nlink != 2 {
+		t.Errorf("%d links", list[1].Nlink)
+	}
+	if out := ok(t, "check", "--data", image); !strings.Contains(out, "No errors") {
+		t.Error(out)
+	}
+	testenv.Check(t, image)
+}
+
+// TestRootDirSame: mkfs --rootdir keeps what put keeps.
+func TestRootDirSame(t *testing.T) {
+	dir := open(t)
+	src, out, image := filepath.Join(dir, "src"), filepath.Join(dir, "out"), filepath.Join(dir, "vol.img")
+	tree(t, src, os.Geteuid() == 0)
+	ok(t, "mkfs", "-q", "--size", "256M", "--rootdir", src, "--compress", "zstd:3", image)
+	must(t, os.Mkdir(out, 0o700))
+	ok(t, "get", "-q", image, "/", out)
+	same(t, describe(t, src), describe(t, out))
+}
+
+func same(t *testing.T, want, got map[string]string) {
+	t.Helper()
+	for name, w := range want {
+		if got[name] != w {
+			t.Errorf("%q:\n want %s\n  got %s", name, w, got[name])
+		}
+	}
+	for name := range got {
+		if _, there := want[name]; !there {
+			t.Errorf("%q is too much", name)
+		}
+	}
+}
+
+// TestOrdinaryUser: all the daily work, done by a user who is not root.
+func TestOrdinaryUser(t *testing.T) {
+	testenv.NeedRoot(t)
+	const uid = 65534
+	dir := open(t)
+	self, err := os.Executable()
+	must(t, err)
+	program := filepath.Join(dir, "gobtrfs")
+	must(t, testenv.CopySparse(self, program))
+	must(t, os.Chmod(program, 0o755))
+	src := filepath.Join(dir, "src")
+	tree(t, src, false)
+	must(t, filepath.WalkDir(src, func(name string, _ fs.DirEntry, _ error) error { return os.Lchown(name, uid, uid) }))
+	must(t, os.Chmod(filepath.Join(src, "a/long"), 0o4711)) // chown took the bit
+	as := func(args ...string) result {
+		cmd := command(t, args...)
+		cmd.Path = program
+		cmd.Dir = dir
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		return finish(t, cmd)
+	}
+	for _, args := range []string{
+		"mkfs -q --size 256M vol.img", "put -q vol.img src /kept", "get -q vol.img /kept out", "subvolume create vol.img /live", "put -q vol.img src/a /live/a",
+		"subvolume snapshot -r vol.img /live /s1", "subvolume snapshot vol.img /live /s2", "rm -r vol.img /live/a", "subvolume delete -q vol.img /s*", "check --data vol.img",
+		"mkfs -q --size 256M --rootdir src two.img", "check --data two.img",
+	} {
+		if r := as(strings.Fields(args)...); r.code != 0 {
+			t.Fatalf("%s: exit %d\n%s%s", args, r.code, r.out, r.err)
+		}
+	}
+	same(t, describe(t, src), describe(t, filepath.Join(dir, "out")))
+
+	// What belongs to others comes out as the user's own, and that is no failure.
+	ok(t, "mkfs", "-q", "--size", "256M", filepath.Join(dir, "roots.img"))
+	own := filepath.Join(dir, "own")
+	write(t, filepath.Join(own, "file"), "of root")
+	ok(t, "put", "-q", filepath.Join(dir, "roots.img"), own, "/own")
+	if r := as("get", "-q", "roots.img", "/own", "mine"); r.code != 0 {
+		t.Errorf("exit %d\n%s", r.code, r.err)
+	}
+	must(t, os.Chmod(filepath.Join(dir, "roots.img"), 0o644))
+	if r := as("mkdir", "roots.img", "/d"); r.code != 1 || !strings.Contains(r.err, "permission denied") {
+		t.Errorf("exit %d\n%s", r.code, r.err)
+	}
+}
