@@ -36,9 +36,13 @@ type Options struct {
 // Volume is an open volume. Its methods may be called from many goroutines,
 // except WriteSupers, SetDevItem and Close.
 type Volume struct {
-	opt     Options
-	sb      *ondisk.Superblock // live
-	all     []device.Device    // all that Close closes
+	opt Options
+	sb  *ondisk.Superblock // live
+	// What never changes, to be read while a commit replaces sb.
+	sectorsize, nodesize uint32
+	csum                 checksum.Type
+
+	all     []device.Device // all that Close closes
 	devs    map[ondisk.DevID]device.Device
 	uuids   map[ondisk.DevID]ondisk.UUID // of devs, as their superblocks say
 	missing []ondisk.DevID
@@ -76,6 +80,7 @@ func Open(ctx context.Context, devs []device.Device, opt Options) (*Volume, erro
 	}
 	sb := *main
 	v.sb = &sb
+	v.sectorsize, v.nodesize, v.csum = sb.Sectorsize, sb.Nodesize, checksum.Type(sb.CsumType)
 	if opt.BackupRoot >= 0 {
 		if err := v.useBackup(opt.BackupRoot); err != nil {
 			return nil, err
@@ -325,9 +330,9 @@ func (v *Volume) SetRoots() {
 }
 
 // Sectorsize, Nodesize and CsumType are the superblock's.
-func (v *Volume) Sectorsize() uint32      { return v.sb.Sectorsize }
-func (v *Volume) Nodesize() uint32        { return v.sb.Nodesize }
-func (v *Volume) CsumType() checksum.Type { return checksum.Type(v.sb.CsumType) }
+func (v *Volume) Sectorsize() uint32      { return v.sectorsize }
+func (v *Volume) Nodesize() uint32        { return v.nodesize }
+func (v *Volume) CsumType() checksum.Type { return v.csum }
 
 // Devices gives the devices that are there, by number. Not to be changed.
 func (v *Volume) Devices() map[ondisk.DevID]device.Device { return v.devs }
