@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/gobtrfs/gobtrfs/internal/filedata"
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
@@ -29,6 +30,13 @@ var (
 	// ErrRoots: the root tree cannot be read; an older one (Options.Backup) may.
 	ErrRoots = volume.ErrRoots
 )
+
+// IsDataError tells whether data of a file could not be read because no copy of it
+// is good; other parts of the file may be.
+func IsDataError(err error) bool {
+	var bad *filedata.ReadError
+	return errors.As(err, &bad)
+}
 
 // pathErr wraps err as package io/fs wants it.
 func pathErr(op, path string, err error) error {

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/gobtrfs/gobtrfs/btrfs"
+)
+
+const (
+	window     = 1 << 20 // what is read at once
+	badPiece   = 4096    // what is tried where a window cannot be read
+	mostBad    = 16384   // windows of which nothing can be read, one after another, before the rest is given up
+	mostPlaces = 8       // unreadable places that are told one by one
+)
+
+// file copies the contents of a regular file; runs of zeros become holes, and
+// what cannot be read is reported and left out.
+func (g *getter) file(name, to string, st btrfs.Stat) (err error) {
+	f, err := g.s.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	in, ok := f.(*btrfs.File)
+	if !ok {
+		return &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid}
+	}
+	out, err := g.create(to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	c := &contents{in: in, out: out, size: st.Size, step: func(n int) error {
+		g.bytes += uint64(n)
+		g.progress.show("%s: %s, %s", g.verb, iec(g.bytes), g.progress.elapsed())
+		return g.ctxErr()
+	}}
+	if err := c.copy(); err != nil {
+		return err
+	}
+	if len(c.bad) > 0 {
+		g.report(fmt.Errorf("read %s: %s: %w", textName(name), c.places(), c.why))
+	}
+	return out.Truncate(st.Size)
+}
+
+// create makes the file to, or empties it when it is a file that is there and
+// may be overwritten. Links are not followed.
+func (g *getter) create(to string) (*os.File, error) {
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, g.perm(0o666))
+	if !errors.Is(err, fs.ErrExist) {
+		return out, err
+	}
+	if !g.overwrite {
+		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s is there already and stays as it is (see --overwrite)\n", g.verb, to)
+		return nil, errSkipped
+	}
+	if fi, lerr := os.Lstat(to); lerr != nil || !fi.Mode().IsRegular() {
+		return nil, err
+	}
+	return os.OpenFile(to, os.O_WRONLY|os.O_TRUNC, 0)
+}
+
+// contents copies what can be read of one file.
+type contents struct {
+	in   *btrfs.File
+	out  *os.File
+	size int64
+	step func(n int) error // told of progress; an error ends the copy
+
+	bad [][2]int64 // places that could not be read, in order
+	why error      // what was wrong with the first
+	row int        // windows without a good byte, one after another
+}
+
+func (c *contents) copy() error {
+	buf := make([]byte, min(window, max(c.size, 1)))
+	for off := int64(0); off < c.size; {
+		if next, err := c.in.SeekData(off); err == io.EOF {
+			break
+		} else if err == nil {
+			off = max(off, next)
+		}
+		p := buf[:min(int64(len(buf)), c.size-off)]
+		if err := c.window(p, off); err != nil {
+			return err
+		}
+		if c.row >= mostBad {
+			c.lost(off, c.size, c.why)
+			break
+		}
+		off += int64(len(p))
+		if err := c.step(len(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// window copies len(p) bytes from off: at once, or else in pieces.
+func (c *contents) window(p []byte, off int64) error {
+	n, err := c.in.ReadAt(p, off)
+	if err == nil || err == io.EOF {
+		c.row = 0
+		return writeSparse(c.out, p[:n], off)
+	}
+	piece := badPiece
+	if !btrfs.IsDataError(err) {
+		piece = window / 4 // a tree block is lost, and with it more than a little
+	}
+	c.row++
+	for i := 0; i < len(p); {
+		end := min(len(p), i+piece-int((off+int64(i))%int64(piece)))
+		n, err := c.in.ReadAt(p[i:end], off+int64(i))
+		if err != nil && err != io.EOF {
+			c.lost(off+int64(i), off+int64(end), err)
+		} else {
+			c.row = 0
+			if err := writeSparse(c.out, p[i:i+n], off+int64(i)); err != nil {
+				return err
+			}
+		}
+		i = end
+	}
+	return nil
+}
+
+// lost notes that [from, to) could not be read.
+func (c *contents) lost(from, to int64, why error) {
+	if c.why == nil {
+		c.why = why
+		var pe *fs.PathError
+		if errors.As(why, &pe) {
+			c.why = pe.Err
+		}
+	}
+	if n := len(c.bad); n > 0 && c.bad[n-1][1] == from {
+		c.bad[n-1][1] = to
+		return
+	}
+	c.bad = append(c.bad, [2]int64{from, to})
+}
+
+// places tells which bytes are lost.
+func (c *contents) places() string {
+	text, sum := "", int64(0)
+	for i, b := range c.bad {
+		sum += b[1] - b[0]
+		if i < mostPlaces {
+			text += fmt.Sprintf(" %d-%d", b[0], b[1]-1)
+		}
+	}
+	if len(c.bad) > mostPlaces {
+		text += fmt.Sprintf(" and %d more places", len(c.bad)-mostPlaces)
+	}
+	return fmt.Sprintf("%d bytes could not be read and are left out, at%s", sum, text)
+}
+
+// sparseUnit is the size of the pieces that are left out when they are zero.
+const sparseUnit = 4096
+
+var zeroUnit [sparseUnit]byte
+
+func writeSparse(out *os.File, p []byte, off int64) error {
+	for start := 0; start < len(p); {
+		if isZero(p[start:min(start+sparseUnit, len(p))]) {
+			start += sparseUnit
+			continue
+		}
+		end := start
+		for end < len(p) && !isZero(p[end:min(end+sparseUnit, len(p))]) {
+			end = min(end+sparseUnit, len(p))
+		}
+		if _, err := out.WriteAt(p[start:end], off+int64(start)); err != nil {
+			return err
+		}
+		start = end
+	}
+	return nil
+}
+
+func isZero(p []byte) bool { return string(p) == string(zeroUnit[:len(p)]) }
