@@ -11,7 +11,7 @@ import (
 
 func filesystemCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "filesystem", Aliases: []string{"fi"}, Short: "Show, measure and label volumes", Args: cobra.NoArgs, RunE: needVerb}
-	cmd.AddCommand(fsShowCommand(), fsDfCommand(), fsUsageCommand(), fsLabelCommand())
+	cmd.AddCommand(fsShowCommand(), fsDfCommand(), fsUsageCommand(), fsDuCommand(), fsLabelCommand())
 	return cmd
 }
 
