@@ -101,7 +101,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		tourCommand(), mkfsCommand(),
 		lsCommand(), catCommand(), getCommand(), putCommand(), rmCommand(), mkdirCommand(), mvCommand(), lnCommand(), statCommand(),
-		subvolumeCommand(), filesystemCommand(), checkCommand(), inspectCommand(), restoreCommand(),
+		subvolumeCommand(), filesystemCommand(), checkCommand(), inspectCommand(), restoreCommand(), rescueCommand(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintln(cmd.OutOrStdout(), "gobtrfs", version)
 		}},

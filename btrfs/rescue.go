@@ -1,0 +1,28 @@
+package btrfs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gobtrfs/gobtrfs/internal/volume"
+)
+
+// BadSuper is a copy of a superblock that is not as it should be.
+type BadSuper = volume.BadSuper
+
+// RecoverSupers finds the copies of the superblock on target that are bad or
+// behind the newest good one and, with write set, writes them anew. It refuses
+// when a device has no good copy, when the newest leads to no readable trees,
+// and when a device missed commits.
+func RecoverSupers(ctx context.Context, target string, write bool) ([]BadSuper, error) {
+	devs, err := openTarget(target, Options{ReadOnly: !write})
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(devs)
+	bad, err := volume.RecoverSupers(ctx, devs, write)
+	if err != nil {
+		return bad, fmt.Errorf("%s: %w", target, err)
+	}
+	return bad, nil
+}
