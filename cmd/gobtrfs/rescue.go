@@ -21,6 +21,8 @@ func superRecoverCommand() *cobra.Command {
 	var yes, verbose bool
 	cmd := &cobra.Command{
 		Use: "super-recover TARGET", Short: "Write bad copies of the superblock anew from the newest good one", Args: cobra.ExactArgs(1),
+		Long: "Finds copies of the superblock that are bad or behind, and after a yes writes them anew from the newest good one.\n" +
+			"A device that missed commits is first brought up to date from the other copies; what only it holds is lost.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bad, err := btrfs.RecoverSupers(cmd.Context(), args[0], false)
 			if err != nil {

@@ -47,6 +47,7 @@ type Volume struct {
 	uuids   map[ondisk.DevID]ondisk.UUID // of devs, as their superblocks say
 	missing []ondisk.DevID
 	stale   int
+	behind  map[ondisk.DevID]found // of the volume, but left out because stale
 	seeds   int
 	fsids   []ondisk.UUID
 
@@ -159,6 +160,7 @@ func (v *Volume) assemble(list []found) error {
 		}
 		if own && f.sb.Generation < v.sb.Generation && v.opt.BackupRoot < 0 {
 			v.stale++
+			v.leaveOut(f)
 			continue // its bytes may be old
 		}
 		id := f.sb.Dev.DevID
@@ -181,6 +183,14 @@ func (v *Volume) assemble(list []found) error {
 		SuperGeneration: v.sb.Generation, Incompat: v.sb.Incompat, CacheBytes: v.opt.CacheBytes,
 	})
 	return nil
+}
+
+// leaveOut remembers a device that missed commits.
+func (v *Volume) leaveOut(f found) {
+	if v.behind == nil {
+		v.behind = map[ondisk.DevID]found{}
+	}
+	v.behind[f.sb.Dev.DevID] = f
 }
 
 // readChunks reads the chunk tree: all chunks and devices.
