@@ -112,6 +112,27 @@ func (v *Volume) DropPlan(ctx context.Context, paths []string) (DropPlan, error)
 	if err != nil {
 		return DropPlan{}, err
 	}
+	return v.planOf(ctx, ids)
+}
+
+// DropPlanDeleted tells what Drop would give back: of the subvolumes that are
+// deleted already, or half dropped. It changes nothing.
+func (v *Volume) DropPlanDeleted(ctx context.Context) (DropPlan, error) {
+	list, err := v.Subvolumes(ctx)
+	if err != nil {
+		return DropPlan{}, err
+	}
+	var ids []ondisk.TreeID
+	for _, s := range list {
+		if s.Deleted {
+			ids = append(ids, ondisk.TreeID(s.ID))
+		}
+	}
+	return v.planOf(ctx, ids)
+}
+
+// planOf works out what dropping trees gives back.
+func (v *Volume) planOf(ctx context.Context, ids []ondisk.TreeID) (DropPlan, error) {
 	if err := v.Commit(ctx); err != nil {
 		return DropPlan{}, err
 	}

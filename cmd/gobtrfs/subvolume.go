@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
@@ -266,7 +267,7 @@ func deleteSubvolumes(cmd *cobra.Command, v *btrfs.Volume, out *output, f delete
 		return err
 	}
 	if f.dryRun {
-		plan, err := v.DropPlan(ctx, paths)
+		plan, err := planFor(ctx, v, paths, f.ghosts)
 		if err != nil {
 			return err
 		}
@@ -289,6 +290,15 @@ func deleteSubvolumes(cmd *cobra.Command, v *btrfs.Volume, out *output, f delete
 		return err
 	}
 	return printDropped(out, f, len(paths), rep, p.elapsed())
+}
+
+// planFor works out what a deletion would give back; without paths, what finishing
+// earlier ones would.
+func planFor(ctx context.Context, v *btrfs.Volume, paths []string, ghosts bool) (btrfs.DropPlan, error) {
+	if len(paths) == 0 && ghosts {
+		return v.DropPlanDeleted(ctx)
+	}
+	return v.DropPlan(ctx, paths)
 }
 
 // dropJSON is the result of subvolume delete in JSON output.

@@ -146,13 +146,19 @@ func TestDelete(t *testing.T) {
 // TestHalfDropped: what the kernel left in the middle of a drop is finished by hand and
 // by the next writer.
 func TestHalfDropped(t *testing.T) {
-	for _, name := range []string{"half-drop", "dead-roots-many"} {
+	for _, name := range []string{"half-drop", "half-drop-many", "half-drop-shared", "dead-roots-many"} {
 		image := testenv.Image(t, name)
 		before := len(parse[[]subvolumeJSON](t, ok(t, "subvolume", "list", "-d", "--json", image)))
 		if before == 0 {
 			t.Fatalf("%s has no ghosts", name)
 		}
+		plan := parse[map[string]uint64](t, ok(t, "subvolume", "delete", "--ghosts", "--dry-run", "--json", image))
 		done := parse[map[string]any](t, ok(t, "subvolume", "delete", "--ghosts", "--json", image))
+		for p, d := range map[string]string{"subvolumes": "subvolumes", "tree_blocks": "tree_blocks_freed", "data_extents": "data_extents_freed", "data_bytes": "data_bytes_freed"} {
+			if float64(plan[p]) != done[d].(float64) {
+				t.Errorf("%s: dry run: %s %d; done: %v", name, p, plan[p], done[d])
+			}
+		}
 		if int(done["subvolumes"].(float64)) != before {
 			t.Errorf("%s: %d ghosts, dropped %v", name, before, done)
 		}
