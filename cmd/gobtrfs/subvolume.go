@@ -223,7 +223,7 @@ func subSetDefaultCommand() *cobra.Command {
 
 // deleteFlags are the options of subvolume delete.
 type deleteFlags struct {
-	dryRun, noDrop, ghosts, quiet, verbose bool
+	dryRun, noDrop, ghosts, direct, quiet, verbose bool
 	budget                                 int
 	rate                                   sizeFlag
 }
@@ -242,7 +242,7 @@ func subDeleteCommand() *cobra.Command {
 			if len(args) < 2 && !f.ghosts {
 				return usagef("subvolume delete: name at least one subvolume (or use --ghosts)")
 			}
-			opt := btrfs.Options{ReadOnly: f.dryRun}
+			opt := btrfs.Options{ReadOnly: f.dryRun, Direct: f.direct}
 			return withVolume(cmd.Context(), "subvolume delete", args[0], opt, func(v *btrfs.Volume) error {
 				return deleteSubvolumes(cmd, v, &out, f, args[1:])
 			})
@@ -255,6 +255,7 @@ func subDeleteCommand() *cobra.Command {
 	fl.IntVar(&f.budget, "budget", 0, "tree blocks freed per commit (0: chosen)")
 	fl.Var(&f.rate, "rate", "at most SIZE of tree blocks a second")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
+	fl.BoolVar(&f.direct, "direct", false, "read and write past the page cache (Linux)")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print work counters")
 	out.flags(cmd)
 	return cmd
