@@ -224,8 +224,8 @@ func subSetDefaultCommand() *cobra.Command {
 // deleteFlags are the options of subvolume delete.
 type deleteFlags struct {
 	dryRun, noDrop, ghosts, direct, quiet, verbose bool
-	budget                                 int
-	rate                                   sizeFlag
+	budget                                         int
+	rate                                           sizeFlag
 }
 
 func subDeleteCommand() *cobra.Command {
