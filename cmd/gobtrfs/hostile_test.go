@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gobtrfs/gobtrfs/internal/checksum"
+	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/testenv"
+	"github.com/gobtrfs/gobtrfs/internal/volume"
+)
+
+// rename puts name in place of old, as long, in the listing of its directory (what
+// the name's hash finds stays), and makes the checksum right again.
+func rename(t *testing.T, image, old, name string) {
+	t.Helper()
+	d, err := device.OpenFile(image, device.Options{})
+	must(t, err)
+	ctx := context.Background()
+	v, err := volume.Open(ctx, []device.Device{d}, volume.Options{ReadOnly: true, SuperCopy: -1, BackupRoot: -1})
+	must(t, err)
+	defer v.Close()
+	tree, err := v.Tree(ctx, ondisk.FSTree)
+	must(t, err)
+	root, err := tree.RootBlock(ctx)
+	must(t, err)
+	if root.Level() != 0 {
+		t.Fatal("the tree has more than one leaf")
+	}
+	b, found := ondisk.Block(bytes.Clone(root.Data())), false
+	for i := range b.NrItems() {
+		item := b.Item(i)
+		if at := bytes.Index(item, []byte(old)); at >= 0 && b.Key(i).Type == ondisk.TypeDirIndex {
+			copy(item[at:], name)
+			found = true
+		}
+	}
+	if !found {
+		t.Fatalf("no name %q", old)
+	}
+	checksum.Sum(v.CsumType(), b[:32], b[32:])
+	must(t, v.IO().Write(ctx, b.Bytenr(), b))
+	must(t, v.IO().Flush())
+}
+
+// TestHostileNames: whatever names a volume holds, nothing is written outside the
+// directory that it is copied to.
+func TestHostileNames(t *testing.T) {
+	for _, name := range []string{"../evil!", "/../evil", "..", ".", "a/../../b", "evil\x00abc"} {
+		t.Run(name, func(t *testing.T) {
+			dir := testenv.Scratch(t)
+			old := "NAMENAMENAME"[:len(name)]
+			image, deep := filepath.Join(dir, "v.img"), filepath.Join(dir, "x", "y")
+			must(t, os.MkdirAll(filepath.Join(dir, "src", "sub"), 0o755))
+			must(t, os.WriteFile(filepath.Join(dir, "src", "sub", old), []byte("evil"), 0o644))
+			must(t, os.MkdirAll(deep, 0o755))
+			ok(t, "mkfs", "-q", "--size", "128M", "--rootdir", filepath.Join(dir, "src"), image)
+			must(t, os.RemoveAll(filepath.Join(dir, "src")))
+			rename(t, image, old, name)
+			for _, verb := range []string{"get", "restore"} {
+				args := []string{verb, "-q", image, "/", filepath.Join(deep, verb)}
+				if verb == "restore" {
+					args = []string{verb, "-q", "-S", "-m", "-x", "-o", image, filepath.Join(deep, verb)}
+				}
+				fails(t, 1, []string{"cannot be used"}, args...)
+			}
+			must(t, filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+				if err == nil && !d.IsDir() && p != image {
+					t.Errorf("%s was written", p)
+				}
+				return err
+			}))
+		})
+	}
+}
