@@ -51,10 +51,7 @@ func TestRange(t *testing.T) {
 
 // TestNBD: a volume behind a server.
 func TestNBD(t *testing.T) {
-	nbdkit, err := exec.LookPath("nbdkit")
-	if err != nil {
-		t.Skip("nbdkit is not installed")
-	}
+	nbdkit := testenv.NeedProgram(t, "nbdkit")
 	image := fresh(t, btrfs.MakeOptions{})
 	socket := filepath.Join(t.TempDir(), "s")
 	cmd := exec.Command(nbdkit, "-f", "-U", socket, "file", image)

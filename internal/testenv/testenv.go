@@ -90,6 +90,16 @@ func NeedProgs(t testing.TB) {
 	}
 }
 
+// NeedProgram gives the path of a program, or skips the test.
+func NeedProgram(t testing.TB, name string) string {
+	t.Helper()
+	p, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, "the program "+name)
+	}
+	return p
+}
+
 var kernelReady = sync.OnceValue(func() string {
 	if os.Geteuid() != 0 {
 		return "root"

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/device/devicetest"
+	"github.com/gobtrfs/gobtrfs/internal/testenv"
 )
 
 var be = binary.BigEndian
@@ -276,10 +277,7 @@ func TestParseURL(t *testing.T) {
 
 // A server that others wrote, where it is installed.
 func TestNbdkit(t *testing.T) {
-	nbdkit, err := exec.LookPath("nbdkit")
-	if err != nil {
-		t.Skip("nbdkit is not installed")
-	}
+	nbdkit := testenv.NeedProgram(t, "nbdkit")
 	devicetest.Run(t, func(t *testing.T, size int64) device.Device {
 		socket := filepath.Join(t.TempDir(), "s")
 		cmd := exec.Command(nbdkit, "-f", "-U", socket, "memory", fmt.Sprint(size))
@@ -292,6 +290,7 @@ func TestNbdkit(t *testing.T) {
 			_ = cmd.Wait()
 		})
 		var d *Device
+		var err error
 		for range 300 { // until it listens
 			if d, err = Dial("nbd+unix://?socket="+socket, device.Options{}); err == nil {
 				break
