@@ -119,9 +119,11 @@ func (k kernel) clone(p string, off int64, src string, srcOff, n int64) error {
 	})
 }
 
-func (k kernel) mkdir(p string) error           { return os.Mkdir(k.at(p), 0o755) }
-func (k kernel) remove(p string) error          { return os.Remove(k.at(p)) }
-func (k kernel) rename(a, b string) error       { return os.Rename(k.at(a), k.at(b)) }
+func (k kernel) mkdir(p string) error  { return os.Mkdir(k.at(p), 0o755) }
+func (k kernel) remove(p string) error { return os.Remove(k.at(p)) }
+
+// rename is the system call: os.Rename refuses to replace an empty directory.
+func (k kernel) rename(a, b string) error       { return unix.Rename(k.at(a), k.at(b)) }
 func (k kernel) link(a, b string) error         { return os.Link(k.at(a), k.at(b)) }
 func (k kernel) symlink(target, p string) error { return os.Symlink(target, k.at(p)) }
 func (k kernel) chmod(p string, mode uint32) error {
