@@ -14,7 +14,13 @@ import (
 
 // TestLikeKernel lets Linux do random work with fsync in between, takes a copy of the volume as a crash would leave it,
 // and compares what the kernel makes of one copy with what this package makes of another.
+//
+// It runs only with GOBTRFS_ROUNDS set: Linux 6.18 has been seen to stop at a BUG of its own while it replayed such a
+// log, and then other tests hang on the same machine. The corpus has logs with what the kernel made of them.
 func TestLikeKernel(t *testing.T) {
+	if os.Getenv("GOBTRFS_ROUNDS") == "" {
+		t.Skip("the kernel's replay may crash the kernel: set GOBTRFS_ROUNDS")
+	}
 	testenv.NeedKernel(t)
 	seed := testenv.Seed(t, 1)
 	for round := range testenv.Rounds(4) {
