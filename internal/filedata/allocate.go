@@ -23,6 +23,11 @@ func (w *Writer) Allocate(ctx context.Context, off, n uint64, keepSize bool) err
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
+	if !keepSize {
+		if err := w.inTx(ctx, w.need(0, 1), func(c *change) error { return c.zeroTail(ctx, off+n) }); err != nil {
+			return err
+		}
+	}
 	ss := uint64(w.m.Volume().Sectorsize())
 	for at, end := off/ss*ss, (off+n+ss-1)/ss*ss; at < end; {
 		step := min(end-at, maxExtent)

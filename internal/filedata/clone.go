@@ -34,6 +34,9 @@ func (w *Writer) Clone(ctx context.Context, off uint64, srcSub ondisk.TreeID, sr
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
+	if err := w.inTx(ctx, w.need(0, 1), func(c *change) error { return c.zeroTail(ctx, off) }); err != nil {
+		return err
+	}
 	x := clone{srcSub, srcIno, srcOff, off, n}
 	for done := uint64(0); done < n; {
 		need := w.need(0, 2)
@@ -53,6 +56,21 @@ func (w *Writer) Clone(ctx context.Context, off uint64, srcSub ondisk.TreeID, sr
 		}
 	}
 	return nil
+}
+
+// zeroTail makes the bytes between the end of the file and the end of its sector
+// zero, when the file is about to grow by something that is put at off.
+func (c *change) zeroTail(ctx context.Context, off uint64) error {
+	if off <= c.inode.Size || c.inode.Size%c.ss == 0 {
+		return nil
+	}
+	dirty, err := c.dirtyTail(ctx, c.inode.Size)
+	if err != nil || !dirty {
+		return err
+	}
+	c.stamped = true
+	end := c.ceil(c.inode.Size)
+	return c.write(ctx, []segment{{c.inode.Size, make([]byte, end-c.inode.Size)}}, c.inode.Size)
 }
 
 // checkClone refuses ranges that cannot share extents.

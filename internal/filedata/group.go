@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
@@ -20,6 +21,10 @@ func (g group) end() uint64 { return g.off + uint64(len(g.data)) }
 // write stores segments, sorted and not overlapping, in a file that has the
 // given size afterwards. It may cut the file only inside its last sector.
 func (c *change) write(ctx context.Context, segs []segment, size uint64) error {
+	segs, err := c.withTail(ctx, segs, size)
+	if err != nil {
+		return err
+	}
 	groups, err := c.groups(ctx, segs, size)
 	if err != nil {
 		return err
@@ -44,6 +49,27 @@ func (c *change) write(ctx context.Context, segs []segment, size uint64) error {
 		}
 	}
 	return c.finish(ctx, size)
+}
+
+// withTail adds zeros behind the old end of a file that grows, up to the end of
+// its sector, unless they are there or that sector is written anyway: the kernel
+// leaves what was there when it makes a file shorter.
+func (c *change) withTail(ctx context.Context, segs []segment, size uint64) ([]segment, error) {
+	old, end := c.inode.Size, c.ceil(c.inode.Size)
+	if size <= old || old == end {
+		return segs, nil
+	}
+	at := 0
+	for ; at < len(segs) && segs[at].off < end; at++ {
+		if c.ceil(segs[at].end()) >= end {
+			return segs, nil
+		}
+	}
+	dirty, err := c.dirtyTail(ctx, old)
+	if err != nil || !dirty {
+		return segs, err
+	}
+	return slices.Insert(slices.Clone(segs), at, segment{old, make([]byte, end-old)}), nil
 }
 
 // groups makes whole sectors of segments, reading what the file has at their
@@ -99,9 +125,10 @@ func (c *change) group(ctx context.Context, segs []segment, from, to, size uint6
 	return g, nil
 }
 
-// fill reads [from, to) of the group from the file.
+// fill reads [from, to) of the group from the file; what is behind its end stays
+// zero, whatever lies there.
 func (c *change) fill(ctx context.Context, g group, from, to uint64) error {
-	if to = min(to, c.ceil(c.inode.Size)); from >= to {
+	if to = min(to, c.inode.Size); from >= to {
 		return nil
 	}
 	return c.r.read(ctx, c.inode, g.data[from-g.off:to-g.off], from)
