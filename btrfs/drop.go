@@ -74,6 +74,8 @@ func (v *Volume) Drop(ctx context.Context, opt DropOptions) (DropReport, error) 
 	if v.mgr == nil {
 		return DropReport{}, ErrReadOnly
 	}
+	v.dropping.Lock()
+	defer v.dropping.Unlock()
 	co := cleaner.Options{Budget: opt.Budget, Workers: opt.Workers, Rate: opt.Rate}
 	if opt.Progress != nil {
 		co.Progress = func(r cleaner.Report) { opt.Progress(reportOf(r)) }

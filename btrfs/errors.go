@@ -6,6 +6,7 @@ import (
 
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
+	"github.com/gobtrfs/gobtrfs/internal/subvol"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
 
@@ -25,6 +26,10 @@ var (
 	ErrLoop = errors.New("too many levels of symbolic links")
 	// ErrNotSubvolume: a path names something that is not a subvolume.
 	ErrNotSubvolume = errors.New("not a subvolume")
+	// ErrNotDeleted, ErrDropping: a subvolume cannot be undeleted, because it is
+	// not deleted, or because its drop has begun.
+	ErrNotDeleted = subvol.ErrNotDeleted
+	ErrDropping   = subvol.ErrDropping
 	// ErrCrossDevice: a rename or link would leave its subvolume.
 	ErrCrossDevice = errors.New("crosses a subvolume border")
 	// ErrRoots: the root tree cannot be read; an older one (Options.Backup) may.

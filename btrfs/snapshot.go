@@ -183,6 +183,39 @@ func (v *Volume) Snapshot(ctx context.Context, src, dst string, readonly bool) (
 	return &Subvolume{v: v, top: node{sub: id, ino: rootIno}}, nil
 }
 
+// UndeleteSubvolume takes back the deletion of the subvolume with an id and puts it at
+// dst. Nothing of it may have been dropped yet: not by Drop, and not by the kernel,
+// which begins soon after it has mounted the volume for writing.
+func (v *Volume) UndeleteSubvolume(ctx context.Context, id uint64, dst string) (*Subvolume, error) {
+	if !v.dropping.TryLock() {
+		return nil, pathErr("undelete", dst, subvol.ErrDropping)
+	}
+	defer v.dropping.Unlock()
+	tid := ondisk.TreeID(id)
+	readonly := false
+	err := v.change(ctx, needSubvolume, func(tx *transaction.Tx) error {
+		dir, base, err := v.place(ctx, tx, dst)
+		if err != nil {
+			return err
+		}
+		if err := subvol.Undelete(ctx, tx, tid, dir.sub, dir.ino, []byte(base)); err != nil {
+			return pathErr("undelete", dst, err)
+		}
+		item, _, err := tx.RootItem(ctx, tid)
+		readonly = err == nil && item.Flags&ondisk.RootFlagReadonly != 0
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !readonly { // files that were open without a name when it was deleted
+		if err := filedata.CleanOrphans(ctx, v.mgr, tid); err != nil {
+			return nil, pathErr("undelete", dst, err)
+		}
+	}
+	return &Subvolume{v: v, top: node{sub: tid, ino: rootIno}}, nil
+}
+
 // SetReadOnly makes the subvolume at p read-only or writable.
 func (v *Volume) SetReadOnly(ctx context.Context, p string, readonly bool) error {
 	if err := v.Commit(ctx); err != nil {

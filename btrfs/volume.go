@@ -21,6 +21,8 @@ type Volume struct {
 	found  int // dead subvolumes found when it was opened
 	files  openFiles
 
+	dropping sync.Mutex // held by Drop: a tree that is being dropped is not brought back
+
 	mu     sync.Mutex // guards closed
 	closed bool
 }

@@ -15,7 +15,7 @@ import (
 
 func subvolumeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "subvolume", Aliases: []string{"sub"}, Short: "Make, list, snapshot and delete subvolumes", Args: cobra.NoArgs, RunE: needVerb}
-	cmd.AddCommand(subCreateCommand(), subListCommand(), subShowCommand(), subSnapshotCommand(), subDeleteCommand(), subGetDefaultCommand(), subSetDefaultCommand())
+	cmd.AddCommand(subCreateCommand(), subListCommand(), subShowCommand(), subSnapshotCommand(), subDeleteCommand(), subUndeleteCommand(), subGetDefaultCommand(), subSetDefaultCommand())
 	return cmd
 }
 

@@ -34,9 +34,9 @@ func withVolume(ctx context.Context, verb, target string, opt btrfs.Options, fn 
 }
 
 // finishDrops finishes deletions that were left half done; the command that
-// deletes does it by itself.
+// deletes does it by itself, and the one that takes a deletion back must not.
 func finishDrops(ctx context.Context, v *btrfs.Volume, verb string) error {
-	if v.Found() == 0 || !v.Writable() || verb == "subvolume delete" {
+	if v.Found() == 0 || !v.Writable() || verb == "subvolume delete" || verb == "subvolume undelete" {
 		return nil
 	}
 	r, err := v.Drop(ctx, btrfs.DropOptions{})

@@ -3,7 +3,8 @@
 // A subvolume is a tree with a root item, a name in a directory of another
 // subvolume (directory entry, ROOT_REF and ROOT_BACKREF, which must agree), and
 // an entry in the UUID tree. Deleting unlinks only: the tree stays, dead, with
-// an orphan item, until package cleaner (or the kernel's) drops it. FORMAT:
+// an orphan item, until package cleaner (or the kernel's) drops it; until then it
+// can be brought back. FORMAT:
 // "Create a subvolume", "Take a snapshot", "Delete a subvolume".
 //
 // Functions that take a *transaction.Tx check everything that can be refused
