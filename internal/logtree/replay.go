@@ -391,6 +391,9 @@ func (r *replay) extents(ctx context.Context, i *inode) error {
 		if end <= e.off {
 			return &ondisk.CorruptError{What: "logged extent", Tree: ondisk.LogTree, Slot: -1, Reason: "has no length or ends behind all", Got: e.ext.NumBytes}
 		}
+		if x := e.ext; x.Type != ondisk.ExtentInline && (x.NumBytes > x.RAMBytes || x.Offset > x.RAMBytes-x.NumBytes) {
+			return &ondisk.CorruptError{What: "logged extent", Tree: ondisk.LogTree, Slot: -1, Reason: "is longer than what it is part of", Got: x.NumBytes, Want: x.RAMBytes}
+		}
 		var pieces []fstree.Piece
 		hole := e.ext.Type != ondisk.ExtentInline && e.ext.DiskBytenr == 0
 		if !hole || holes {
