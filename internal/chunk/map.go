@@ -67,6 +67,15 @@ func (c *Chunk) dataStripes() int {
 	return 1
 }
 
+// striped tells whether stripe units of the chunk lie on different devices in turn.
+func (c *Chunk) striped() bool {
+	switch c.Profile() {
+	case ondisk.BlockGroupRAID0, ondisk.BlockGroupRAID10, ondisk.BlockGroupRAID5, ondisk.BlockGroupRAID6:
+		return true
+	}
+	return false
+}
+
 // DevExtentLen is the length of the chunk's extent on each of its devices.
 func (c *Chunk) DevExtentLen() uint64 { return c.Length / uint64(c.dataStripes()) }
 
@@ -109,8 +118,8 @@ func (c *Chunk) check() error {
 		return bad("wrong stripe length", c.StripeLen)
 	case c.Length == 0 || c.Length >= 1<<48 || uint64(c.Logical) > ^uint64(0)-c.Length:
 		return bad("wrong length", c.Length)
-	case c.Length%uint64(c.dataStripes()) != 0:
-		return bad("length is no multiple of the data stripes", c.Length)
+	case c.striped() && c.Length%(uint64(c.dataStripes())*ondisk.StripeLen) != 0:
+		return bad("length is no multiple of a row of stripe units", c.Length)
 	}
 	for _, s := range c.Stripes {
 		if s.Offset > ^uint64(0)-c.Length {

@@ -51,6 +51,11 @@ func (v *Volume) WriteProblem() error {
 	if bad := v.sb.CompatRO &^ compatROWrite; bad != 0 {
 		return &UnsupportedError{Bits: bad, Names: ondisk.CompatRONames(bad), Writing: true}
 	}
+	for id := range v.devs {
+		if _, ok := v.devItem(id); !ok {
+			return &ondisk.CorruptError{What: "device items", Tree: ondisk.ChunkTree, Slot: -1, Reason: "a device has none", Got: id}
+		}
+	}
 	for _, d := range v.DevItems() {
 		if dev, ok := v.devs[d.DevID]; ok && uint64(dev.Size()) < d.TotalBytes {
 			return fmt.Errorf("device %d has %d bytes, the volume uses %d: it was cut off, and can only be read", d.DevID, dev.Size(), d.TotalBytes)

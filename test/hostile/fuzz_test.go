@@ -353,8 +353,8 @@ func FuzzLog(f *testing.F) {
 		m := d.patched(t, patches)
 		inMemory := session(t, m, true, replay(transaction.Options{DropLog: true, InMemory: true}))
 		err := session(t, m, false, replay(transaction.Options{DropLog: true}))
-		if (inMemory == nil) != (err == nil) {
-			t.Errorf("the replay in memory says %v, that on the device %v", inMemory, err)
+		if inMemory != nil && err == nil {
+			t.Errorf("a replay that in memory says %v", inMemory)
 		}
 		after := judge(t, m)
 		if after == nil {
