@@ -174,3 +174,54 @@ func (c *Cursor) prefetch(ctx context.Context) {
 	}
 	c.t.store.Prefetch(ctx, ps[:n])
 }
+
+// Leaves returns what the tree's nodes say of its leaves, in key order: at most n, beginning with the one under which from belongs. more is the first
+// key of the leaf behind them; it is zero where the tree ends. Who reads the leaves by these promises may do so from several goroutines.
+func (t *Tree) Leaves(ctx context.Context, from ondisk.Key, n int) (leaves []treeblock.Promise, more ondisk.Key, err error) {
+	if t.root.Level == 0 {
+		return []treeblock.Promise{t.Promise()}, ondisk.Key{}, nil
+	}
+	var p path
+	if p.block[t.root.Level], err = t.RootBlock(ctx); err != nil {
+		return nil, ondisk.Key{}, err
+	}
+	p.top = int(t.root.Level)
+	for level := p.top; ; level-- {
+		p.slot[level] = childSlot(p.block[level].Data(), from)
+		if level == 1 {
+			break
+		}
+		if p.block[level-1], err = t.child(ctx, p.block[level], p.slot[level]); err != nil {
+			return nil, ondisk.Key{}, err
+		}
+	}
+	for {
+		b := p.block[1].Data()
+		for ; p.slot[1] < b.NrItems(); p.slot[1]++ {
+			if len(leaves) == n {
+				return leaves, b.Key(p.slot[1]), nil
+			}
+			leaves = append(leaves, ChildPromise(t.id, b, p.slot[1]))
+		}
+		if ok, err := p.nextNode(ctx, t); !ok || err != nil {
+			return leaves, ondisk.Key{}, err
+		}
+	}
+}
+
+// nextNode moves to the first slot of the next node above leaves, if there is one.
+func (p *path) nextNode(ctx context.Context, t *Tree) (ok bool, err error) {
+	level := 2
+	for ; level <= p.top && p.slot[level]+1 >= p.block[level].Data().NrItems(); level++ {
+	}
+	if level > p.top {
+		return false, nil
+	}
+	for p.slot[level]++; level > 1; level-- {
+		if p.block[level-1], err = t.child(ctx, p.block[level], p.slot[level]); err != nil {
+			return false, err
+		}
+		p.slot[level-1] = 0
+	}
+	return true, nil
+}

@@ -60,6 +60,14 @@ type Info struct {
 	Found      bool
 }
 
+// Loss is how many of an extent's references come from some set of blocks.
+type Loss struct {
+	Info
+	Len   uint64 // of the extent on disk
+	N     uint64
+	Level uint8 // of a tree block
+}
+
 // Compare orders references by At, Kind, Root, Parent, Ino, Offset: equal
 // references are one entry with a count on disk.
 func Compare(a, b Ref) int {
