@@ -70,12 +70,27 @@ func (f *freed) add(at ondisk.Bytenr, n uint64, data bool) {
 	f.at, f.len, f.data = append(f.at, at), append(f.len, n), append(f.data, data)
 }
 
-// work is one pass over the extent tree.
+func (f *freed) append(o *freed) {
+	f.at, f.len, f.data = append(f.at, o.at...), append(f.len, o.len...), append(f.data, o.data...)
+}
+
+func (f *freed) reset() { f.at, f.len, f.data = f.at[:0], f.len[:0], f.data[:0] }
+
+// work is one pass over the extent tree, or a part of one.
 type work struct {
-	rec  record
-	ops  []btree.Op
-	buf  []byte // bodies of ops
-	gone freed
+	rec     record
+	ops     []btree.Op
+	buf     []byte // bodies of ops
+	gone    freed
+	stats   Stats
+	changes []ref.Change // of a part of a sweep, that wait
+	swept   uint64
+}
+
+// reset forgets the results and keeps their memory.
+func (w *work) reset() {
+	w.ops, w.buf, w.stats, w.changes, w.swept = w.ops[:0], w.buf[:0], Stats{}, nil, 0
+	w.gone.reset()
 }
 
 // apply works through sorted, merged changes.
@@ -111,13 +126,14 @@ func (x *Extents) pass(ctx context.Context, cs []ref.Change, blocks map[ondisk.B
 		if err := w.rec.read(ctx, c, cs[i].At); err != nil {
 			return 0, err
 		}
-		if err := x.one(&w, cs[i:j], blocks); err != nil {
+		if err := x.one(&w, cs[i].At, cs[i:j], blocks); err != nil {
 			return 0, err
 		}
 		i = j
 	}
-	x.stats.Changes += int64(i)
-	x.stats.Ops += int64(len(w.ops))
+	w.stats.Changes = int64(i)
+	w.stats.Ops = int64(len(w.ops))
+	x.stats.add(w.stats)
 	if err := t.Apply(ctx, w.ops); err != nil {
 		return 0, err
 	}
@@ -125,17 +141,17 @@ func (x *Extents) pass(ctx context.Context, cs []ref.Change, blocks map[ondisk.B
 }
 
 // one works out what becomes of one extent.
-func (x *Extents) one(w *work, cs []ref.Change, blocks map[ondisk.Bytenr]*treeblock.Block) error {
+func (x *Extents) one(w *work, at ondisk.Bytenr, cs []ref.Change, blocks map[ondisk.Bytenr]*treeblock.Block) error {
 	r := &w.rec
-	x.stats.Extents++
+	w.stats.Extents++
 	if err := r.change(cs, x.gen); err != nil {
 		return err
 	}
 	if !r.found {
-		x.setKey(r, &cs[0], blocks[cs[0].At])
+		x.setKey(r, &cs[0], blocks[at])
 	}
 	if r.item.Refs == 0 {
-		return w.remove(cs[0].At, x.size)
+		return w.remove(at, x.size)
 	}
 	had := r.keyed
 	r.place(int(x.size-ondisk.HeaderSize)>>4 - ondisk.ItemSize)
@@ -211,7 +227,10 @@ func (w *work) own(had int) {
 		}
 		w.ops = append(w.ops, op)
 	}
-	slices.SortFunc(w.ops[first:], func(a, b btree.Op) int { return a.Key.Compare(b.Key) })
+	byKey := func(a, b btree.Op) int { return a.Key.Compare(b.Key) }
+	if !slices.IsSortedFunc(w.ops[first:], byKey) {
+		slices.SortFunc(w.ops[first:], byKey)
+	}
 }
 
 // free gives back the space of extents, and deletes their checksums.

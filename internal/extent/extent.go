@@ -50,6 +50,8 @@ type Extents struct {
 	stats Stats
 	refs  []ref.Ref // scratch
 	acts  uint64    // see Acts
+
+	windowLeaves, partLeaves int // see Sweep; smaller in tests
 }
 
 // Stats counts work.
@@ -63,10 +65,17 @@ type Stats struct {
 	FreedMeta uint64
 }
 
+// add adds the counts of a pass.
+func (s *Stats) add(o Stats) {
+	s.Changes += o.Changes
+	s.Extents += o.Extents
+	s.Ops += o.Ops
+}
+
 // New returns an Extents without a running transaction.
 func New(cfg Config) *Extents {
 	return &Extents{cfg: cfg, size: cfg.Store.Nodesize(), queue: map[ondisk.Bytenr]*head{},
-		seals: map[ondisk.TreeID]uint64{}, grown: map[ondisk.TreeID]int64{}}
+		seals: map[ondisk.TreeID]uint64{}, grown: map[ondisk.TreeID]int64{}, windowLeaves: windowLeaves, partLeaves: partLeaves}
 }
 
 // Begin starts a transaction of the given generation. ctx serves the calls that bring none of their own.

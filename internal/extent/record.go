@@ -9,6 +9,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/ref"
+	"github.com/gobtrfs/gobtrfs/internal/treeblock"
 )
 
 // record is one extent with all its references, inline and keyed, while they change.
@@ -21,7 +22,6 @@ type record struct {
 	owner    []ondisk.InlineRef
 	entries  []entry
 	keyed    int // entries with an item of their own
-	inline   []ondisk.InlineRef
 }
 
 // entry is one reference of an extent, with its count.
@@ -34,9 +34,26 @@ type entry struct {
 
 func (e *entry) keyed() bool { return e.key.Type != 0 }
 
+// reset forgets the extent and keeps the memory.
+func (r *record) reset() {
+	*r = record{owner: r.owner[:0], entries: r.entries[:0]}
+}
+
+// give takes out the references by parent that come from blocks of a set, and returns how many they were. The item's count is left alone.
+func (r *record) give(parents *ref.Set) (n uint64) {
+	for i := range r.entries {
+		e := &r.entries[i]
+		if (e.Kind == ref.KindSharedData || e.Kind == ref.KindSharedBlock) && parents.Has(e.Parent) {
+			n += uint64(e.count)
+			e.count = 0
+		}
+	}
+	return n
+}
+
 // read loads the extent at the address. The cursor stands on or before it, and is left behind it.
 func (r *record) read(ctx context.Context, c *btree.Cursor, at ondisk.Bytenr) error {
-	*r = record{owner: r.owner[:0], entries: r.entries[:0], inline: r.inline[:0]}
+	r.reset()
 	if err := c.Advance(ctx, firstKey(at)); err != nil {
 		return err
 	}
@@ -49,14 +66,16 @@ func (r *record) read(ctx context.Context, c *btree.Cursor, at ondisk.Bytenr) er
 		}
 	}
 	if !r.found && len(r.entries) > 0 {
-		return &ondisk.CorruptError{What: "extent", Tree: ondisk.ExtentTree, Bytenr: at, Slot: -1, Reason: "has references but no item"}
+		return noItem(at)
 	}
 	return nil
 }
 
-func locate(err error, c *btree.Cursor) error {
+func locate(err error, c *btree.Cursor) error { return locateAt(err, c.Leaf(), c.Slot()) }
+
+func locateAt(err error, b *treeblock.Block, slot int) error {
 	if e, ok := err.(*ondisk.CorruptError); ok {
-		e.Tree, e.Bytenr, e.Slot = ondisk.ExtentTree, c.Leaf().Bytenr(), c.Slot()
+		e.Tree, e.Bytenr, e.Slot = ondisk.ExtentTree, b.Bytenr(), slot
 	}
 	return err
 }
@@ -145,7 +164,7 @@ func (r *record) change(cs []ref.Change, gen ondisk.Generation) error {
 	}
 	total := int64(r.item.Refs)
 	old := len(r.entries)
-	if old > few {
+	if old > few && len(cs) > 0 {
 		slices.SortFunc(r.entries, func(a, b entry) int { return ref.Compare(a.Ref, b.Ref) })
 	}
 	next := 0

@@ -121,7 +121,7 @@ func applyTo(t *testing.T, x *Extents, tree *btree.Tree, cs []ref.Change) {
 		if err := w.rec.read(ctx, c, cs[i].At); err != nil {
 			t.Fatal(err)
 		}
-		if err := x.one(&w, cs[i:j], nil); err != nil {
+		if err := x.one(&w, cs[i].At, cs[i:j], nil); err != nil {
 			t.Fatal(err)
 		}
 		i = j

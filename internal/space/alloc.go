@@ -135,8 +135,12 @@ func (s *Space) Free(ctx context.Context, at ondisk.Bytenr, n uint64) error {
 		g.maxRun = g.n
 		return nil
 	}
-	s.pinned = append(s.pinned, run{g, from, to})
 	s.pin += n
+	if k := len(s.pinned); k > 0 && s.pinned[k-1].g == g && s.pinned[k-1].to == from {
+		s.pinned[k-1].to = to // neighbours often go together
+		return nil
+	}
+	s.pinned = append(s.pinned, run{g, from, to})
 	return nil
 }
 

@@ -237,6 +237,12 @@ func (m *Manager) Stats() extent.Stats {
 	return m.ext.Stats()
 }
 
+// Acts is a number that changes whenever anything that counts references may have changed. The caller holds the lock, for reading at least.
+func (m *Manager) Acts() uint64 { return m.ext.Acts() }
+
+// Queued is how many extents have changes that wait. The caller holds the lock, for reading at least.
+func (m *Manager) Queued() int { return m.ext.Queued() }
+
 // Commits returns how many transactions became durable.
 func (m *Manager) Commits() int {
 	m.mu.RLock()

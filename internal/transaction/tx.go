@@ -258,6 +258,20 @@ func (tx *Tx) ApplyBulk(ctx context.Context, cs []ref.Change) error {
 	return tx.m.ext.ApplyBulk(ctx, cs)
 }
 
+// Sweep does what ApplyBulk does, and takes out every reference by parent from blocks of the set, in one sweep over the whole extent tree. It returns how
+// many those were.
+func (tx *Tx) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) (uint64, error) {
+	return tx.m.ext.Sweep(ctx, cs, parents)
+}
+
+// Survey tells, by address, which extents (tree blocks, or data) have references by parent from blocks of the set. Queued changes are applied first.
+func (tx *Tx) Survey(ctx context.Context, parents *ref.Set, data bool, fn func(ref.Loss) error) error {
+	if err := tx.m.ext.Drain(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	return tx.m.ext.Survey(ctx, parents, data, fn)
+}
+
 // Lookup answers for sorted addresses what references and flags the extents there have, queued changes included.
 func (tx *Tx) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error {
 	return tx.m.ext.Lookup(ctx, at, out)

@@ -1,0 +1,304 @@
+package extent
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gobtrfs/gobtrfs/internal/btree"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/ref"
+	"github.com/gobtrfs/gobtrfs/internal/treeblock"
+)
+
+// A sweep goes over the whole extent tree once, in windows of leaves that bound its memory. A window falls into parts at leaves that begin with an
+// extent item, so that no extent lies in two parts; parts are worked on side by side, and what comes of them is taken in their order.
+const (
+	windowLeaves = 128
+	partLeaves   = 8
+)
+
+// part is a few neighbouring leaves. Its extents are those from one address on.
+type part struct {
+	leaves []treeblock.Promise
+	from   ondisk.Bytenr
+}
+
+// window returns the parts of the tree from a key on, and the key where the next window begins: zero where the tree ends.
+func (x *Extents) window(ctx context.Context, t *btree.Tree, from ondisk.Key) (parts []part, next ondisk.Key, err error) {
+	for n := x.windowLeaves; ; n *= 2 {
+		leaves, more, err := t.Leaves(ctx, from, n)
+		if err != nil {
+			return nil, more, err
+		}
+		if more != (ondisk.Key{}) && !isHead(more) {
+			// Leave the extent that goes on behind the window to the next one.
+			i := len(leaves) - 1
+			for ; i > 0 && !isHead(leaves[i].FirstKey); i-- {
+			}
+			if i == 0 {
+				continue
+			}
+			leaves, more = leaves[:i], leaves[i].FirstKey
+		}
+		return x.split(leaves, ondisk.Bytenr(from.Objectid)), more, nil
+	}
+}
+
+func (x *Extents) split(leaves []treeblock.Promise, from ondisk.Bytenr) []part {
+	var out []part
+	start := 0
+	for i := 1; i < len(leaves); i++ {
+		if i-start >= x.partLeaves && isHead(leaves[i].FirstKey) {
+			out = append(out, part{leaves[start:i], from})
+			start, from = i, ondisk.Bytenr(leaves[i].FirstKey.Objectid)
+		}
+	}
+	return append(out, part{leaves[start:], from})
+}
+
+// isHead tells whether an extent begins with the item.
+func isHead(k ondisk.Key) bool {
+	return k.Type == ondisk.TypeExtentItem || k.Type == ondisk.TypeMetadataItem
+}
+
+// inParallel calls fn for 0..n-1, from several goroutines that number themselves.
+func inParallel(workers, n int, fn func(worker, i int) error) error {
+	errs := make([]error, n)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for w := range min(n, workers) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				errs[i] = fn(w, i)
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// records calls fn for each extent of a part that has one of the flags.
+func (x *Extents) records(ctx context.Context, p part, flags uint64, r *record, fn func(at ondisk.Bytenr) error) error {
+	x.cfg.Store.Prefetch(ctx, p.leaves)
+	r.reset()
+	at, skip := ondisk.Bytenr(0), true
+	flush := func() error {
+		switch {
+		case skip:
+			return nil
+		case !r.found && len(r.entries) > 0:
+			return noItem(at)
+		}
+		return fn(at)
+	}
+	for _, promise := range p.leaves {
+		b, err := x.cfg.Store.Read(ctx, promise)
+		if err != nil {
+			return err
+		}
+		data := b.Data()
+		for i := range data.NrItems() {
+			k := data.Key(i)
+			if k.Objectid < uint64(p.from) || k.Type < ondisk.TypeExtentItem || k.Type > ondisk.TypeSharedDataRef {
+				continue
+			}
+			if skip && !isHead(k) && k.Objectid == uint64(at) {
+				continue
+			}
+			if k.Objectid != uint64(at) || skip {
+				if err := flush(); err != nil {
+					return err
+				}
+				r.reset()
+				at, skip = ondisk.Bytenr(k.Objectid), false
+				if isHead(k) {
+					item, err := ondisk.DecodeExtentItem(data.Item(i))
+					if err != nil {
+						return locateAt(err, b, i)
+					}
+					skip = item.Flags&flags == 0
+				}
+			}
+			if skip {
+				continue
+			}
+			if err := r.readItem(k, data.Item(i)); err != nil {
+				return locateAt(err, b, i)
+			}
+		}
+	}
+	return flush()
+}
+
+// Survey tells for each extent (tree blocks, or data) how many of its references come from the blocks of a set, where there are any, by address.
+// What is queued does not count.
+func (x *Extents) Survey(ctx context.Context, parents *ref.Set, data bool, fn func(ref.Loss) error) error {
+	flags := ondisk.ExtentFlagTreeBlock
+	if data {
+		flags = ondisk.ExtentFlagData
+	}
+	t, err := x.cfg.Tree(ctx, ondisk.ExtentTree)
+	if err != nil {
+		return err
+	}
+	recs := make([]record, runtime.GOMAXPROCS(0))
+	var lists [][]ref.Loss // of each part
+	from := ondisk.Key{}
+	for more := true; more; more = from != (ondisk.Key{}) {
+		parts, next, err := x.window(ctx, t, from)
+		if err != nil {
+			return err
+		}
+		lists = slices.Grow(lists[:0], len(parts))[:len(parts)]
+		err = inParallel(len(recs), len(parts), func(worker, i int) (err error) {
+			lists[i], err = x.losses(ctx, parts[i], &recs[worker], parents, flags, lists[i][:0])
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, list := range lists {
+			for _, l := range list {
+				if err := fn(l); err != nil {
+					return err
+				}
+			}
+		}
+		from = next
+	}
+	return nil
+}
+
+func (x *Extents) losses(ctx context.Context, p part, r *record, parents *ref.Set, flags uint64, out []ref.Loss) ([]ref.Loss, error) {
+	err := x.records(ctx, p, flags, r, func(at ondisk.Bytenr) error {
+		n := r.give(parents)
+		if n == 0 {
+			return nil
+		}
+		l := ref.Loss{Len: uint64(x.size), N: n, Level: r.level, Info: ref.Info{
+			At: at, Refs: r.item.Refs, Flags: r.item.Flags, Generation: r.item.Generation, Found: true,
+		}}
+		if l.Flags&ondisk.ExtentFlagData != 0 {
+			l.Len = r.key.Offset
+		}
+		out = append(out, l)
+		return nil
+	})
+	return out, err
+}
+
+// Sweep applies changes as ApplyBulk does, and on the way takes out every reference that comes, by parent, from a block of the set. It returns how
+// many those were.
+func (x *Extents) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) (swept uint64, err error) {
+	x.acts++
+	if err := x.Drain(ctx); err != nil {
+		return 0, err
+	}
+	x.stats.Sweeps++
+	var works []work
+	var gone freed
+	from := ondisk.Key{}
+	for more := true; more; more = from != (ondisk.Key{}) {
+		t, err := x.cfg.Tree(ctx, ondisk.ExtentTree)
+		if err != nil {
+			return 0, err
+		}
+		if works, from, err = x.sweepWindow(ctx, t, from, &cs, parents, works); err != nil {
+			return 0, err
+		}
+		gone.reset()
+		for i := range works {
+			w := &works[i]
+			if err := t.Apply(ctx, w.ops); err != nil {
+				return 0, err
+			}
+			gone.append(&w.gone)
+			x.stats.add(w.stats)
+			swept += w.swept
+		}
+		if err := x.free(ctx, &gone); err != nil {
+			return 0, err
+		}
+	}
+	return swept, nil
+}
+
+// sweepWindow works out what becomes of the extents of one window, part by part, and takes the changes that belong there. It uses the memory of works.
+func (x *Extents) sweepWindow(ctx context.Context, t *btree.Tree, from ondisk.Key, cs *[]ref.Change, parents *ref.Set, works []work) ([]work, ondisk.Key, error) {
+	parts, next, err := x.window(ctx, t, from)
+	if err != nil {
+		return nil, next, err
+	}
+	works = slices.Grow(works[:0], len(parts))[:len(parts)]
+	for i := range parts {
+		n := len(*cs)
+		if i+1 < len(parts) {
+			n = countBefore(*cs, parts[i+1].from)
+		} else if next != (ondisk.Key{}) {
+			n = countBefore(*cs, ondisk.Bytenr(next.Objectid))
+		}
+		works[i].reset()
+		works[i].changes, *cs = (*cs)[:n], (*cs)[n:]
+	}
+	err = inParallel(runtime.GOMAXPROCS(0), len(parts), func(_, i int) error { return x.sweepPart(ctx, parts[i], &works[i], parents) })
+	return works, next, err
+}
+
+// sweepPart works out what becomes of the extents of one part.
+func (x *Extents) sweepPart(ctx context.Context, p part, w *work, parents *ref.Set) error {
+	err := x.records(ctx, p, ^uint64(0), &w.rec, func(at ondisk.Bytenr) error {
+		if n := countBefore(w.changes, at); n > 0 {
+			return noItem(w.changes[0].At)
+		}
+		n := countBefore(w.changes, at+1)
+		cs := w.changes[:n]
+		w.changes = w.changes[n:]
+		lost := w.rec.give(parents)
+		if lost == 0 && n == 0 {
+			return nil
+		}
+		if lost > w.rec.item.Refs {
+			return &ondisk.CorruptError{What: "extent", Tree: ondisk.ExtentTree, Bytenr: at, Slot: -1, Reason: "fewer references than are given up", Got: w.rec.item.Refs, Want: lost}
+		}
+		w.rec.item.Refs -= lost
+		w.swept += lost
+		w.stats.Changes += int64(n)
+		return x.one(w, at, cs, nil)
+	})
+	if err == nil && len(w.changes) > 0 {
+		err = noItem(w.changes[0].At)
+	}
+	w.stats.Ops += int64(len(w.ops))
+	return err
+}
+
+// countBefore returns how many changes at the front are for addresses below end.
+func countBefore(cs []ref.Change, end ondisk.Bytenr) int {
+	hi := 1
+	for hi <= len(cs) && cs[hi-1].At < end {
+		hi *= 2
+	}
+	lo := hi / 2
+	hi = min(hi, len(cs)+1) - 1
+	for lo < hi {
+		m := int(uint(lo+hi) / 2)
+		if cs[m].At < end {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}
+
+func noItem(at ondisk.Bytenr) error {
+	return &ondisk.CorruptError{What: "extent", Tree: ondisk.ExtentTree, Bytenr: at, Slot: -1, Reason: "has references but no item"}
+}
