@@ -19,7 +19,6 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/drop"
 	"github.com/gobtrfs/gobtrfs/internal/extent"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
-	"github.com/gobtrfs/gobtrfs/internal/ref"
 	"github.com/gobtrfs/gobtrfs/internal/roots"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
 )
@@ -30,6 +29,9 @@ var ErrBalance = errors.New("a balance is under way on the volume; it must end b
 // DefaultBudget is how many blocks of one level a step takes: enough to make use of the sharing between snapshots, and little enough that its changes
 // take some 10 MiB of memory (more made every volume tried slower: touching new memory costs more than another step).
 const DefaultBudget = 1 << 15
+
+// sweepLimit is how many blocks of the extent tree one sweep may rewrite: they stay in memory until the commit.
+const sweepLimit = 1 << 13
 
 // changesPerBlock is how many changes of references a step may make for each block of its budget.
 const changesPerBlock = 4
@@ -42,6 +44,8 @@ type Options struct {
 	Steps    int          // stop after so many steps; 0: when nothing is left
 	Commit   bool         // commit after every step, not only when much has gathered
 	Progress func(Report) // called after each step
+
+	SweepFactor int // see drop.Options
 }
 
 // Report is what Run did so far.
@@ -183,7 +187,7 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 	refs := &txRefs{m: c.m, running: extent.New(extent.Config{Store: store, Tree: c.m.Tree})}
 	blocks := newBlocks(c.m.Volume())
 	defer blocks.stop()
-	d, err := drop.New(blocks, refs, set, drop.Options{Nodesize: store.Nodesize(), Workers: c.opt.Workers})
+	d, err := drop.New(blocks, refs, set, drop.Options{Nodesize: store.Nodesize(), Workers: c.opt.Workers, SweepFactor: c.opt.SweepFactor})
 	if err != nil {
 		return false, err
 	}
@@ -301,12 +305,12 @@ func (c *cleaner) size(ctx context.Context) (drop.Budget, transaction.Need, erro
 	node := uint64(c.m.Volume().Nodesize())
 	// Each block copied is a change of references itself, so allow for twice as many; and never take the last.
 	room := (u.Metadata.Free + growth(u)) / node / 3
-	b := drop.Budget{Blocks: c.opt.Budget, Changes: c.opt.Budget * changesPerBlock}
+	b := drop.Budget{Blocks: c.opt.Budget, Changes: c.opt.Budget * changesPerBlock, Sweep: min(sweepLimit, c.opt.Budget)}
 	c.small = room < copied
 	if c.small {
 		// A change may touch a leaf of its own in each of three trees.
 		b.Changes = int(max(1, min(uint64(b.Changes), room/4)))
-		b.Blocks = max(1, min(b.Blocks, b.Changes/4))
+		b.Blocks, b.Sweep = max(1, min(b.Blocks, b.Changes/4)), 0
 	}
 	return b, transaction.Need{Items: int(min(copied, room, uint64(b.Changes))) / 2, Deleting: true, Dropping: true}, nil
 }
@@ -365,28 +369,4 @@ func (c *cleaner) pace(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// txRefs gives drop the account of references: as the running transaction has it, or without one, as it is for a reader at the moment. What is
-// queued does not count then, which is noticed later.
-type txRefs struct {
-	m       *transaction.Manager
-	running *extent.Extents
-	tx      *transaction.Tx
-	changed bool
-}
-
-func (r *txRefs) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error {
-	if r.tx != nil {
-		return r.tx.Lookup(ctx, at, out)
-	}
-	r.m.RLock()
-	defer r.m.RUnlock()
-	return r.running.Lookup(ctx, at, out)
-}
-
-func (r *txRefs) Add(ctx context.Context, cs []ref.Change) error {
-	r.changed = true
-	// Half of a sum is of no use: from here on it is all or nothing.
-	return r.tx.ApplyBulk(context.WithoutCancel(ctx), cs)
 }

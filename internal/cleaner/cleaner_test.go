@@ -3,6 +3,7 @@ package cleaner_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
@@ -27,7 +28,8 @@ func open(t testing.TB, images []string) (*volume.Volume, *transaction.Manager) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := transaction.Open(ctx, v, transaction.Options{})
+	// Times get onto the volume, and tests compare bytes.
+	m, err := transaction.Open(ctx, v, transaction.Options{Now: func() time.Time { return time.Unix(1700000000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,12 +2,15 @@ package cleaner_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -25,10 +28,11 @@ import (
 
 // kernelHistory has the kernel make a volume with snapshots of snapshots that differ, reflinks, and relocated blocks. It returns the image and the
 // names of the subvolumes, all in the top directory.
-func kernelHistory(t *testing.T, dir string, seed int64) (image string, names []string) {
+// Of backups, the first subvolume is the one that is worked on, and the others are its snapshots.
+func kernelHistory(t *testing.T, dir string, seed int64, backups bool) (image string, names []string) {
 	rng := rand.New(rand.NewPCG(uint64(seed), 11))
 	image = filepath.Join(dir, "history.img")
-	testenv.MakeVolume(t, image, 400<<20, "-n", "4096", "-d", "single", "-m", "single")
+	testenv.MakeVolume(t, image, 160<<20, "-n", "4096", "-d", "single", "-m", "single")
 	mnt := testenv.Mount(t, []string{image}, "max_inline=0")
 	add := func(args ...string) {
 		testenv.Run(t, "btrfs", append([]string{"subvolume"}, args...)...)
@@ -44,15 +48,18 @@ func kernelHistory(t *testing.T, dir string, seed int64) (image string, names []
 		write(t, file(first, i), rng)
 	}
 	for round := range 9 {
-		src := names[rng.IntN(len(names))]
+		src, changed := names[rng.IntN(len(names))], names
+		if backups {
+			src, changed = first, names[:1]
+		}
 		name := fmt.Sprintf("s%d", round+1)
 		add("snapshot", filepath.Join(mnt, src), filepath.Join(mnt, name))
 		names = append(names, name)
-		if round == 5 {
+		if round == 5 && !backups {
 			testenv.Run(t, "btrfs", "balance", "start", "-m", mnt)
 		}
 		for range 25 {
-			sub := names[rng.IntN(len(names))]
+			sub := changed[rng.IntN(len(changed))]
 			i := rng.IntN(files)
 			switch rng.IntN(5) {
 			case 0:
@@ -165,18 +172,68 @@ func weDrop(t *testing.T, image string, names []string, opt cleaner.Options) cle
 	return r
 }
 
+// Sweep factors that settle whether blocks are read or swept.
+const (
+	never  = -1
+	always = 1 << 20
+)
+
+// TestSameBytes: how many processors there are changes nothing, at any budget, read or swept.
+func TestSameBytes(t *testing.T) {
+	testenv.NeedKernel(t)
+	dir := testenv.Scratch(t)
+	image, names := kernelHistory(t, dir, 3, true)
+	set := names[1:]
+	for _, opt := range []cleaner.Options{{Budget: 1}, {Budget: 1, Commit: true}, {Budget: 40}, {SweepFactor: never}, {SweepFactor: always}} {
+		var sums [2][sha256.Size]byte
+		for i, procs := range []int{1, 8} {
+			c := copyOf(t, image, "same.img")
+			func() {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+				r := weDrop(t, c, set, opt)
+				if opt.SweepFactor == always && r.Stats.Swept == 0 {
+					t.Error("nothing was swept")
+				}
+				t.Logf("%+v: %+v", opt, r)
+			}()
+			sums[i] = sumOf(t, c)
+		}
+		if sums[0] != sums[1] {
+			t.Errorf("%+v: other bytes with other processors", opt)
+		}
+	}
+}
+
+func sumOf(t *testing.T, path string) (sum [sha256.Size]byte) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		t.Fatal(err)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
 // TestSameAsTheKernel: random sets, dropped by the kernel and by us, leave the same references; and each finishes what the other began.
 func TestSameAsTheKernel(t *testing.T) {
 	testenv.NeedKernel(t)
 	const sets = 1
-	for round := range int64(testenv.Rounds(1)) {
+	swept := uint64(0)
+	for round := range int64(testenv.Rounds(2)) {
 		seed := testenv.Seed(t, 1) + round
 		rng := rand.New(rand.NewPCG(uint64(seed), 12))
 		dir := testenv.Scratch(t)
-		image, names := kernelHistory(t, dir, seed)
+		image, names := kernelHistory(t, dir, seed, round%2 == 1)
 		for n := range sets { // sets of one history
 			rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-			set := names[:1+rng.IntN(len(names)-1)]
+			set := slices.Clone(names[:1+rng.IntN(len(names)-1)])
+			if round%2 == 1 {
+				set = slices.DeleteFunc(set, func(name string) bool { return name == "s0" })
+			}
 			t.Logf("seed %d: dropping %v", seed, set)
 			kernel := copyOf(t, image, fmt.Sprintf("kernel%d.img", n))
 			kernelDrops(t, kernel, set)
@@ -186,20 +243,33 @@ func TestSameAsTheKernel(t *testing.T) {
 			foreseeAndDrop(t, ours, set)
 			same(t, "ours", account(t, ours), want)
 			compareModel(t, ours, kernel)
+			for _, factor := range []int{never, always} {
+				other := copyOf(t, image, "other.img")
+				r := weDrop(t, other, set, cleaner.Options{SweepFactor: factor})
+				if factor == never && r.Stats.Surveys > 0 {
+					t.Errorf("swept: %+v", r.Stats)
+				}
+				swept += r.Stats.Swept
+				testenv.Check(t, other)
+				same(t, "ours, swept or not", account(t, other), want)
+			}
 
 			for _, budget := range []int{1 + rng.IntN(4), 5 + rng.IntN(50)} {
 				half := copyOf(t, image, "half.img")
-				r := weDrop(t, half, set, cleaner.Options{Budget: budget, Steps: 1 + rng.IntN(60), Commit: true})
+				r := weDrop(t, half, set, cleaner.Options{Budget: budget, Steps: 1 + rng.IntN(60), Commit: true, SweepFactor: always})
 				t.Logf("budget %d: %d of %d trees done, %d blocks freed in %d commits", budget, r.RootsDone, r.Roots, r.BlocksFreed, r.Commits)
 				testenv.Check(t, half)
 				rest := copyOf(t, half, "rest.img")
 				kernelDrops(t, half, nil)
 				testenv.Check(t, half)
 				same(t, "finished by the kernel", account(t, half), want)
-				weDrop(t, rest, nil, cleaner.Options{Budget: budget})
+				weDrop(t, rest, nil, cleaner.Options{SweepFactor: always * int(1-2*rng.IntN(2))})
 				same(t, "finished by us", account(t, rest), want)
 			}
 		}
+	}
+	if swept == 0 {
+		t.Error("nothing was swept")
 	}
 }
 

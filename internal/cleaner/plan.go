@@ -27,7 +27,7 @@ func Plan(ctx context.Context, v *volume.Volume, ids []ondisk.TreeID) (drop.Plan
 		return drop.Plan{}, err
 	}
 	// Without a running transaction the account of references is the extent tree.
-	counts := extent.New(extent.Config{Store: v.Store(), Tree: v.Tree})
+	counts := &planRefs{extent.New(extent.Config{Store: v.Store(), Tree: v.Tree}), v}
 	sums := &sumCounter{tree: csum, size: uint64(v.CsumType().Size()), sector: uint64(v.Sectorsize())}
 	disk := uint64(0)
 	data := func(at ondisk.Bytenr, n uint64) error {

@@ -149,6 +149,7 @@ type converter struct {
 	left    int // blocks
 	limit   int // changes
 	changes []ref.Change
+	done    ref.Set // blocks converted: tops may lie below each other
 }
 
 // convertSome finds the changes of a step that gives nothing up and only converts.
@@ -208,9 +209,16 @@ func (c *converter) under(ctx context.Context, t top) (bool, error) {
 	if c.full() {
 		return false, nil
 	}
-	c.left--
-	c.changes = c.d.convert(t, n, c.changes)
+	c.convert(t, n)
 	return true, nil
+}
+
+func (c *converter) convert(t top, n *Node) {
+	if !c.done.Has(t.ptr.At) {
+		c.done.Add(t.ptr.At)
+		c.left--
+		c.changes = c.d.convert(t, n, c.changes)
+	}
 }
 
 func (c *converter) leaves(ctx context.Context, kids []top) (bool, error) {
@@ -225,8 +233,7 @@ func (c *converter) leaves(ctx context.Context, kids []top) (bool, error) {
 		}
 		for i := range nodes {
 			if c.d.dead(nodes[i].Owner) {
-				c.changes = c.d.convert(kids[i], &nodes[i], c.changes)
-				c.left--
+				c.convert(kids[i], &nodes[i])
 			}
 		}
 		kids = kids[n:]

@@ -46,6 +46,9 @@ type Refs interface {
 	Add(ctx context.Context, changes []ref.Change) error
 }
 
+// Versioned is an account that tells by a number whether anything in it may have changed.
+type Versioned interface{ Version() uint64 }
+
 // Cut tells how far the drop of a tree came: the slot whose turn is next has this key and sits in a node of this level. The zero Cut: nothing given up.
 type Cut struct {
 	Key   ondisk.Key
@@ -63,16 +66,19 @@ type Root struct {
 	Cut    Cut
 }
 
-// Budget bounds a step, softly: a step always makes progress, and takes at least all blocks of one position. Zero means no bound.
+// Budget bounds a step, softly: a step always makes progress, and takes at least all blocks of one position. Zero blocks or changes mean no bound.
 type Budget struct {
 	Blocks  int // blocks looked at on one level
 	Changes int // changes of references
+	Sweep   int // blocks of the account that a sweep (see Sweeper) may rewrite; zero: no sweeps
 }
 
 // Options of a Drop.
 type Options struct {
 	Nodesize uint32
 	Workers  int // goroutines reading blocks; at least 1
+	// SweepFactor is how many leaves each dying node is guessed to take with it: more makes sweeps (see Sweeper) likelier. 0: 16; negative: no sweeps.
+	SweepFactor int
 }
 
 // Result is what one step did.
@@ -98,6 +104,8 @@ type Drop struct {
 	next    *pending                // worked out, not made yet
 	spare   []ref.Change            // memory for the changes of the next step
 	seen    []ref.Info              // all answers of look-ups since Prepare began
+	version uint64                  // of the account, when Prepare began
+	noSweep bool                    // sweeping the rest is not worth it
 }
 
 // New starts the drop of a set of roots. Roots with a cut are resumed, whoever made it.
@@ -106,6 +114,9 @@ func New(blocks Blocks, refs Refs, roots []Root, o Options) (*Drop, error) {
 		return nil, errors.New("drop: no node size")
 	}
 	o.Workers = max(o.Workers, 1)
+	if o.SweepFactor == 0 {
+		o.SweepFactor = leavesPerNode
+	}
 	d := &Drop{blocks: blocks, refs: refs, opt: o, dying: map[ondisk.TreeID]*Root{}, gone: map[ondisk.TreeID]bool{},
 		settled: map[ondisk.Bytenr]bool{}, kept: map[ondisk.Bytenr]*Node{}, oldest: ^ondisk.Generation(0)}
 	for _, r := range roots {
@@ -136,15 +147,28 @@ func (d *Drop) Roots() []Root {
 // Stats returns the work done so far.
 func (d *Drop) Stats() Stats { return d.stats }
 
-// add merges changes and hands them over.
-func (d *Drop) add(ctx context.Context, cs []ref.Change) error {
+// add merges changes and hands them over, with what is to be swept.
+func (d *Drop) add(ctx context.Context, cs []ref.Change, w *sweep) error {
 	d.stats.Changes += uint64(len(cs))
 	merged := ref.Merge(cs)
 	d.stats.Merged += uint64(len(merged))
+	if w != nil {
+		n, err := w.account.Sweep(ctx, merged, &w.parents)
+		d.stats.Swept += n
+		return err
+	}
 	if len(merged) == 0 {
 		return nil
 	}
 	return d.refs.Add(ctx, merged)
+}
+
+// died counts a tree block that loses its last reference.
+func (d *Drop) died(at ondisk.Bytenr) {
+	d.stats.Freed++
+	if d.onDead != nil {
+		d.onDead(at)
+	}
 }
 
 // dead reports whether id is a tree of the set.

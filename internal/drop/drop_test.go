@@ -74,6 +74,7 @@ func TestWalkAgreesWithRecount(t *testing.T) {
 }
 
 func TestWholeSetAgreesWithWalk(t *testing.T) {
+	sweeps := 0
 	for _, seed := range seeds(150) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		f := history(rng, 60+rng.IntN(250))
@@ -84,10 +85,11 @@ func TestWholeSetAgreesWithWalk(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.reads, f.lookups = map[ondisk.Bytenr]int{}, map[ondisk.Bytenr]int{}
-		res, err := d.Step(context.Background(), Budget{})
+		res, err := d.Step(context.Background(), Budget{Sweep: 1000})
 		if err != nil || res.More || len(res.Done) != len(set) {
 			t.Fatalf("seed %d: %+v, %v", seed, res, err)
 		}
+		sweeps += f.sweeps
 		if d := diff(f.account(), want); d != "" {
 			t.Fatalf("seed %d: %s", seed, d)
 		}
@@ -99,11 +101,15 @@ func TestWholeSetAgreesWithWalk(t *testing.T) {
 			}
 		}
 	}
+	if sweeps < 20 {
+		t.Errorf("only %d sets were swept", sweeps)
+	}
 }
 
 // Every state between steps can be expressed by cuts, and finished one tree at a time, in any order.
 func TestEveryStopCanBeFinishedByWalk(t *testing.T) {
-	for _, seed := range seeds(50) {
+	for _, seed := range append(seeds(50), 1146) { // the last one: nested relocated blocks, to be converted in one step
+
 		rng := rand.New(rand.NewPCG(seed, 3))
 		f := history(rng, 60+rng.IntN(250))
 		set := pick(rng, f)
@@ -115,7 +121,7 @@ func TestEveryStopCanBeFinishedByWalk(t *testing.T) {
 }
 
 func steps(rng *rand.Rand, f *forest, set []Root, want map[ondisk.Bytenr]string) error {
-	budget := Budget{Blocks: 1 + rng.IntN(12), Changes: rng.IntN(2) * (1 + rng.IntN(40))}
+	budget := Budget{Blocks: 1 + rng.IntN(12), Changes: rng.IntN(2) * (1 + rng.IntN(40)), Sweep: rng.IntN(2) * 1000}
 	renew := rng.IntN(2) == 0 // forget everything between steps, as after a crash
 	d, err := New(f, f, set, Options{Nodesize: testNodesize, Workers: 2})
 	if err != nil {
@@ -182,7 +188,7 @@ func onCuts(f *forest, roots []Root) error {
 // The kernel converts from the top, so where it stopped a full block may stand above unconverted ones.
 func TestHalfDoneConversionsOfOthers(t *testing.T) {
 	stopped := 0
-	for _, seed := range seeds(50) {
+	for _, seed := range seeds(80) {
 		rng := rand.New(rand.NewPCG(seed, 6))
 		f := history(rng, 60+rng.IntN(250))
 		set := pick(rng, f)
@@ -209,7 +215,7 @@ func TestHalfDoneConversionsOfOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Step(context.Background(), Budget{}); err != nil {
+		if _, err := d.Step(context.Background(), Budget{Sweep: rng.IntN(2) * 1000}); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		if d := diff(c.account(), want); d != "" {
@@ -243,8 +249,8 @@ func (s *stopper) Add(ctx context.Context, cs []ref.Change) error {
 
 // Live trees change between working a step out and making it.
 func TestBesideLiveWork(t *testing.T) {
-	again := uint64(0)
-	for _, seed := range seeds(60) {
+	again, surveys := uint64(0), uint64(0)
+	for _, seed := range append(seeds(60), 565) { // the last one: only a leaf below swept nodes changes
 		rng := rand.New(rand.NewPCG(seed, 7))
 		f := history(rng, 60+rng.IntN(250))
 		set := pick(rng, f)
@@ -258,7 +264,8 @@ func TestBesideLiveWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		budget := Budget{Blocks: rng.IntN(10)}
+		f.size = 0
+		budget := Budget{Blocks: rng.IntN(2) * rng.IntN(10), Sweep: rng.IntN(2) * 1000}
 		for len(d.Roots()) > 0 {
 			if err := d.Prepare(context.Background(), budget); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
@@ -281,6 +288,7 @@ func TestBesideLiveWork(t *testing.T) {
 			}
 		}
 		again += d.Stats().Again
+		surveys += d.Stats().Surveys
 		for _, r := range set {
 			delete(f.roots, r.ID)
 		}
@@ -290,6 +298,9 @@ func TestBesideLiveWork(t *testing.T) {
 	}
 	if again < 10 {
 		t.Errorf("only %d steps had to be worked out again", again)
+	}
+	if surveys < 20 {
+		t.Errorf("only %d surveys", surveys)
 	}
 }
 
@@ -383,6 +394,7 @@ func TestWorkCounts(t *testing.T) {
 		}
 	}
 	total := len(f.blocks)
+	swept := f.clone()
 	d, err := New(f, f, set, Options{Nodesize: testNodesize})
 	if err != nil {
 		t.Fatal(err)
@@ -392,6 +404,16 @@ func TestWorkCounts(t *testing.T) {
 	}
 	st := d.Stats()
 	t.Logf("%d blocks in all, %+v", total, st)
+	if d, err = New(swept, swept, set, Options{Nodesize: testNodesize}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Step(context.Background(), Budget{Sweep: 1}); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("swept: %+v", d.Stats())
+	if sw := d.Stats(); sw.Freed != st.Freed || sw.Reads > st.Reads/3 || sw.Merged+sw.Swept != st.Merged || sw.Surveys != 1 {
+		t.Errorf("a sweep read %d blocks to free %d, without one %d", sw.Reads, sw.Freed, st.Freed)
+	}
 	if st.Reads != st.Freed || st.Converted != 0 {
 		t.Errorf("read %d blocks to free %d and convert %d", st.Reads, st.Freed, st.Converted)
 	}
@@ -436,7 +458,7 @@ func TestHostileForests(t *testing.T) {
 			}
 		}
 		d, err := New(f, f, set, Options{Nodesize: testNodesize, Workers: 2})
-		budget := Budget{Blocks: rng.IntN(6), Changes: rng.IntN(30)}
+		budget := Budget{Blocks: rng.IntN(6), Changes: rng.IntN(30), Sweep: rng.IntN(2) * 1000}
 		for n := 0; err == nil && len(d.Roots()) > 0; n++ {
 			if n > 3000 {
 				t.Fatalf("seed %d: no end", seed)

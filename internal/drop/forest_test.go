@@ -19,6 +19,8 @@ const testNodesize = 4096
 // Refs at once.
 type forest struct {
 	fan    int // entries per block
+	size   int // blocks of the account, as Size tells
+	sweeps int // made
 	blocks map[ondisk.Bytenr]*treeBlock
 	exts   map[ondisk.Bytenr]*extent
 	roots  map[ondisk.TreeID]*Root
@@ -63,7 +65,7 @@ func newForest(fan int) *forest {
 
 func (f *forest) clone() *forest {
 	c := newForest(f.fan)
-	c.gen, c.next, c.lastID = f.gen, f.next, f.lastID
+	c.gen, c.next, c.lastID, c.size = f.gen, f.next, f.lastID, f.size
 	for at, b := range f.blocks {
 		n := *b
 		n.ents = slices.Clone(b.ents)
@@ -144,6 +146,52 @@ func (f *forest) Add(_ context.Context, cs []ref.Change) error {
 		}
 	}
 	return nil
+}
+
+func (f *forest) Size(context.Context) (int, error) { return f.size, nil }
+
+func (f *forest) Survey(_ context.Context, parents *ref.Set, data bool, fn func(ref.Loss) error) error {
+	for _, at := range slices.Sorted(maps.Keys(f.exts)) {
+		e := f.exts[at]
+		l := ref.Loss{Len: 8192, Info: ref.Info{At: at, Refs: e.refs, Found: true}}
+		if e.full {
+			l.Flags = ondisk.ExtentFlagFullBackref
+		}
+		if b := f.blocks[at]; b != nil {
+			l.Level, l.Generation, l.Len = b.level, b.gen, testNodesize
+		}
+		for r, n := range e.back {
+			if r.Parent != 0 && parents.Has(r.Parent) {
+				l.N += uint64(n)
+			}
+		}
+		if e.tree == data || l.N == 0 {
+			continue
+		}
+		if err := fn(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *forest) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) (uint64, error) {
+	f.sweeps++
+	n := 0
+	for at, e := range f.exts {
+		for r, k := range e.back {
+			if r.Parent == 0 || !parents.Has(r.Parent) {
+				continue
+			}
+			n += k
+			e.refs = uint64(int64(e.refs) - int64(k))
+			delete(e.back, r)
+		}
+		if e.refs == 0 {
+			delete(f.exts, at)
+		}
+	}
+	return uint64(n), f.Add(ctx, cs)
 }
 
 func (f *forest) mod(r ref.Ref, n int) error {
@@ -379,6 +427,7 @@ func (f *forest) relocate(id ondisk.TreeID, n uint64, level uint8) {
 // history makes a random forest: trees, snapshots of snapshots, writes, reflinks, relocated blocks, and drops in between.
 func history(rng *rand.Rand, steps int) *forest {
 	f := newForest(3 + rng.IntN(4))
+	f.size = rng.IntN(3) * 40
 	f.newTree()
 	keys := uint64(20 + rng.IntN(120))
 	var extents []ondisk.Bytenr

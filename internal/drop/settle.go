@@ -18,6 +18,7 @@ func (s *span) settle() error {
 			}
 		}
 	}
+	s.settleSweep()
 	for _, r := range s.d.order {
 		s.cut(r)
 	}
@@ -91,7 +92,7 @@ func (s *span) mustConvert(b *block) bool {
 
 // giveUp queues the loss of references of one block: all, but the heir's where it has one.
 func (s *span) giveUp(b *block) error {
-	if b.heir == nil && b.dies && b.ptr.Level > 0 && s.crosses(b) {
+	if s.bounded && b.heir == nil && b.dies && b.ptr.Level > 0 && s.crosses(b) {
 		return corrupt(b.ptr.At, "keys of a node reach beyond its parent's next key", nil, nil)
 	}
 	kept := b.heir == nil // or: the heir's reference was found
@@ -113,10 +114,7 @@ func (s *span) giveUp(b *block) error {
 		}
 	}
 	if b.dies && b.heir == nil {
-		s.d.stats.Freed++
-		if s.d.onDead != nil {
-			s.d.onDead(b.ptr.At)
-		}
+		s.d.died(b.ptr.At)
 		delete(s.kept, b.ptr.At)
 	}
 	return nil

@@ -15,6 +15,7 @@ type block struct {
 	pos   ondisk.Key // where its references sit
 	from  []*block   // the references given up, all that the set holds: from dying nodes,
 	roots []*Root    // and from roots themselves
+	swept uint64     // and from nodes that are not read
 	info  ref.Info
 	deep  bool  // full, but held by the tree that wrote it: what it wrote below may be unconverted all the same
 	dies  bool  // every reference to it is given up
@@ -27,7 +28,7 @@ type block struct {
 }
 
 // given is the number of references given up.
-func (b *block) given() int { return len(b.from) + len(b.roots) }
+func (b *block) given() int { return len(b.from) + len(b.roots) + int(b.swept) }
 
 // span is one step: the references at positions before end, of all roots.
 type span struct {
@@ -39,6 +40,8 @@ type span struct {
 	lists   [8][]*block // the same, by position
 	tops    []top       // survivors to be converted with what is below them
 	changes []ref.Change
+	sweep   *sweep // nil: every block that dies is read
+	size    int    // blocks that the sweep reads
 	kept    map[ondisk.Bytenr]*Node
 	chains  map[ondisk.TreeID][]*block
 	cuts    map[ondisk.TreeID]Cut
@@ -76,13 +79,26 @@ func (s *span) explore(ctx context.Context) error {
 		}
 		top = max(top, r.Block.Level)
 	}
+	if err := s.trySweep(ctx, top); err != nil {
+		return err
+	}
 	for l := int(top); l > 0; l-- {
 		if err := s.judge(ctx, l); err != nil {
 			return err
 		}
+		if l == 1 {
+			s.planSweep()
+			break
+		}
 		if err := s.openNodes(ctx, s.lists[l]); err != nil {
 			return err
 		}
+	}
+	if err := s.openTop(ctx); err != nil {
+		return err
+	}
+	if err := s.survey(ctx); err != nil {
+		return err
 	}
 	if err := s.judge(ctx, 0); err != nil {
 		return err
@@ -122,7 +138,13 @@ func (s *span) judge(ctx context.Context, l int) error {
 	slices.SortFunc(list, func(a, b *block) int {
 		return cmp.Or(a.pos.Compare(b.pos), cmp.Compare(a.ptr.At, b.ptr.At))
 	})
-	list = s.fit(list, l)
+	if s.sweep == nil || l > 0 {
+		all := len(list)
+		if list = s.fit(list, l); len(list) < all && s.sweep != nil {
+			s.noSweep()
+			list = s.fit(list, l)
+		}
+	}
 	s.lists[l] = list
 	byAt := slices.Clone(list)
 	slices.SortFunc(byAt, func(a, b *block) int { return cmp.Compare(a.ptr.At, b.ptr.At) })
@@ -150,10 +172,10 @@ func (s *span) judge(ctx context.Context, l int) error {
 }
 
 // fit cuts a level, sorted by position, to the budget, and the span with it. Root blocks are always there, and do not count; the blocks of the first
-// position after them are always taken. Nodes are kept in memory, and each leads to many blocks, so fewer of them are taken.
+// position after them are always taken. Nodes that are read are kept in memory, and each leads to many blocks, so fewer of them are taken.
 func (s *span) fit(list []*block, level int) []*block {
 	most := s.budget.Blocks
-	if most > 0 && level > 0 {
+	if most > 0 && level > 0 && s.sweep == nil {
 		most = max(1, most/8)
 	}
 	first := 0
@@ -270,14 +292,15 @@ func (s *span) openLeaves(ctx context.Context) error {
 	s.grow(s.expected())
 	for i := 0; i < len(list); {
 		n := min(len(list)-i, leafBatch)
-		if s.budget.Changes > 0 {
+		bounded := s.budget.Changes > 0 && s.sweep == nil
+		if bounded {
 			n = min(n, 64)
 		}
 		if err := s.leafChanges(ctx, list[i:i+n]); err != nil {
 			return err
 		}
 		i += n
-		if s.budget.Changes > 0 && len(s.changes) >= s.budget.Changes {
+		if bounded && len(s.changes) >= s.budget.Changes {
 			for last := list[i-1].pos; i < len(list); i++ {
 				if list[i].pos != last {
 					s.bound(list[i].pos)
@@ -296,7 +319,7 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 	dying := make([]*block, 0, len(list))
 	ptrs := make([]Ptr, 0, len(list))
 	for _, b := range list {
-		if b.dies {
+		if b.dies && !(s.sweep != nil && isFull(b.info)) {
 			dying = append(dying, b)
 			ptrs = append(ptrs, b.ptr)
 		}
@@ -331,12 +354,12 @@ func (s *span) expected() int {
 			if !s.d.foresee {
 				n += b.given()
 			}
-			if l == 0 && b.dies {
+			if l == 0 && b.dies && !(s.sweep != nil && isFull(b.info)) {
 				n += perLeaf
 			}
 		}
 	}
-	if most := s.budget.Changes; most > 0 {
+	if most := s.budget.Changes; most > 0 && s.sweep == nil {
 		n = min(n, most+most/8)
 	}
 	return n

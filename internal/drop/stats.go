@@ -8,6 +8,8 @@ type Stats struct {
 	Rechecks  uint64 `json:"rechecks"`  // addresses looked up once more before a step was made
 	Again     uint64 `json:"again"`     // steps worked out for nothing, because a count had changed
 	Reads     uint64 `json:"reads"`     // blocks read
+	Surveys   uint64 `json:"surveys"`   // readings of the whole account, to find what dying nodes hold without reading them
+	Swept     uint64 `json:"swept"`     // references of unread blocks, taken out in sweeps
 	Freed     uint64 `json:"freed"`     // tree blocks that lost their last reference
 	Converted uint64 `json:"converted"` // blocks that got FULL_BACKREF
 	Changes   uint64 `json:"changes"`   // changes of references, before merging
@@ -16,6 +18,6 @@ type Stats struct {
 
 // Plus adds two counts.
 func (s Stats) Plus(o Stats) Stats {
-	return Stats{s.Steps + o.Steps, s.Sweeps + o.Sweeps, s.Lookups + o.Lookups, s.Rechecks + o.Rechecks, s.Again + o.Again, s.Reads + o.Reads, s.Freed + o.Freed, s.Converted + o.Converted,
+	return Stats{s.Steps + o.Steps, s.Sweeps + o.Sweeps, s.Lookups + o.Lookups, s.Rechecks + o.Rechecks, s.Again + o.Again, s.Reads + o.Reads, s.Surveys + o.Surveys, s.Swept + o.Swept, s.Freed + o.Freed, s.Converted + o.Converted,
 		s.Changes + o.Changes, s.Merged + o.Merged}
 }

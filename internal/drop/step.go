@@ -32,6 +32,9 @@ func (d *Drop) Prepare(ctx context.Context, b Budget) error {
 	if len(d.order) == 0 {
 		return nil
 	}
+	if v, ok := d.refs.(Versioned); ok {
+		d.version = v.Version()
+	}
 	before := d.stats
 	d.stats.Steps++
 	s := newSpan(d, b)
@@ -91,8 +94,11 @@ func (d *Drop) Apply(ctx context.Context) (res Result, ok bool, err error) {
 	return res, true, err
 }
 
-// stillTrue looks up once more what the step goes by.
+// stillTrue looks up once more what the step goes by, where anything can have changed.
 func (d *Drop) stillTrue(ctx context.Context) (bool, error) {
+	if v, ok := d.refs.(Versioned); ok && v.Version() == d.version {
+		return true, nil
+	}
 	slices.SortFunc(d.seen, func(a, b ref.Info) int { return cmp.Compare(a.At, b.At) })
 	d.seen = slices.CompactFunc(d.seen, func(a, b ref.Info) bool { return a.At == b.At })
 	at := make([]ondisk.Bytenr, len(d.seen))
@@ -110,13 +116,21 @@ func (d *Drop) stillTrue(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	return true, nil
+	if d.next.span == nil || d.next.span.sweep == nil {
+		return true, nil
+	}
+	d.stats.Surveys++
+	return d.next.span.sweep.stillSo(ctx)
 }
 
 func (d *Drop) apply(ctx context.Context) (Result, error) {
 	n := d.next
 	d.next = nil
-	if err := d.add(ctx, n.changes); err != nil {
+	var w *sweep
+	if n.span != nil {
+		w = n.span.sweep
+	}
+	if err := d.add(ctx, n.changes, w); err != nil {
 		return Result{}, err
 	}
 	d.spare = n.changes[:0]
@@ -124,7 +138,7 @@ func (d *Drop) apply(ctx context.Context) (Result, error) {
 		return Result{More: true}, nil
 	}
 	res := d.advance(n.span)
-	if len(n.changes) == 0 && len(res.Done) == 0 {
+	if len(n.changes) == 0 && w == nil && len(res.Done) == 0 {
 		return res, errors.New("drop: a step that does nothing")
 	}
 	return res, nil

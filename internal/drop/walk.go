@@ -67,7 +67,7 @@ func (w *walker) down(p Ptr, info ref.Info, own ref.Ref, cut *Cut) error {
 				return err
 			}
 		}
-		return w.add(w.ctx, giveUp)
+		return w.add(w.ctx, giveUp, nil)
 	}
 	n, err := w.node(p)
 	if err != nil {
@@ -104,7 +104,7 @@ func (w *walker) down(p Ptr, info ref.Info, own ref.Ref, cut *Cut) error {
 		}
 		giveUp = append(giveUp, ref.Change{Ref: r, Delta: -1})
 	}
-	return w.add(w.ctx, giveUp)
+	return w.add(w.ctx, giveUp, nil)
 }
 
 // convertOwn gives full references to everything at and below p that the root wrote and that outlives it.
@@ -117,7 +117,7 @@ func (w *walker) convertOwn(p Ptr) error {
 	if err != nil || n.Owner != w.root.ID {
 		return err
 	}
-	if err := w.add(w.ctx, w.convert(top{ptr: p, info: info}, n, nil)); err != nil {
+	if err := w.add(w.ctx, w.convert(top{ptr: p, info: info}, n, nil), nil); err != nil {
 		return err
 	}
 	for _, c := range n.Ptrs {
