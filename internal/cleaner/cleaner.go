@@ -80,6 +80,11 @@ func Run(ctx context.Context, m *transaction.Manager, opt Options) (Report, erro
 	if opt.Workers <= 0 {
 		opt.Workers = 4
 	}
+	if opt.Rate > 0 {
+		// Sweeps and big steps hold the volume for longer than who asks for a rate would like.
+		opt.SweepFactor = -1
+		opt.Budget = min(opt.Budget, max(1, int(min(opt.Rate/uint64(m.Volume().Nodesize())/4, DefaultBudget))))
+	}
 	c := &cleaner{m: m, opt: opt, before: m.Stats(), commits: m.Commits(), began: time.Now()}
 	err := c.run(ctx)
 	if m.Err() == nil {

@@ -332,6 +332,10 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 	for i := range nodes {
 		n += len(nodes[i].Data)
 	}
+	if s.d.foresee {
+		s.compact(nodes, n)
+		return nil
+	}
 	s.grow(n)
 	for i, b := range dying {
 		full := isFull(b.info)
@@ -345,15 +349,30 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 	return nil
 }
 
+// compact adds the data references of dying leaves in a dry run: all that matters is how many each extent loses, so memory grows with the extents, not
+// with the references.
+func (s *span) compact(nodes []Node, n int) {
+	if len(s.changes)+n > cap(s.changes) {
+		s.changes = ref.Merge(s.changes)
+	}
+	s.grow(n)
+	for i := range nodes {
+		for _, r := range nodes[i].Data {
+			s.changes = append(s.changes, ref.Change{Ref: ref.Ref{At: r.At, Len: r.Len, Kind: ref.KindData}, Delta: -1})
+		}
+	}
+}
+
 // expected guesses how many changes the step will make: growing later means copying.
 func (s *span) expected() int {
+	if s.d.foresee {
+		return 1 << 16
+	}
 	const perLeaf = 24
 	n := 0
 	for l, list := range s.lists {
 		for _, b := range list {
-			if !s.d.foresee {
-				n += b.given()
-			}
+			n += b.given()
 			if l == 0 && b.dies && !(s.sweep != nil && isFull(b.info)) {
 				n += perLeaf
 			}
