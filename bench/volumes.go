@@ -23,6 +23,7 @@ func volumeNamed(name string) (volume, bool) {
 	for _, v := range []volume{
 		{"V1", 100_000, 100, 500}, {"V3", 50_000, 1000, 20},
 		{"V3-125", 50_000, 125, 20}, {"V3-250", 50_000, 250, 20}, {"V3-500", 50_000, 500, 20},
+		{"V1-2x", 200_000, 100, 1000}, {"V1-4x", 400_000, 100, 2000},
 		{"small", 5_000, 20, 100},
 	} {
 		if v.name == name {
@@ -68,7 +69,7 @@ func (b *bench) make(v volume) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(8<<30), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(max(8<<30, int64(v.files)*100<<10)), f.Close()); err != nil {
 		return err
 	}
 	if err := command("mkfs.btrfs", "-q", "-f", tmp).Run(); err != nil {
