@@ -3,12 +3,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -150,40 +151,75 @@ func (b *bench) dryRun(v volume) error {
 	return nil
 }
 
-// growth shows the cost of a freed block as the number of snapshots grows.
-func (b *bench) growth() error {
-	for _, name := range []string{"V3-125", "V3-250", "V3-500", "V3"} {
-		v, _ := volumeNamed(name)
-		if err := b.make(v); err != nil {
-			return err
-		}
-		paths, err := chosen(v, "all")
-		if err != nil {
-			return err
-		}
-		var list []time.Duration
-		var freed uint64
-		for range b.n {
-			work, err := b.copyOf(b.image(v))
+// growth shows what a freed block costs as the number of snapshots grows, and as the volume does.
+func (b *bench) growth(svg string) error {
+	rows := []row{
+		{title: "V3: snapshots deleted", names: []string{"V3-125", "V3-250", "V3-500", "V3"}, labels: []string{"125", "250", "500", "1,000"}},
+		{title: "V1: size of the volume", names: []string{"V1", "V1-2x", "V1-4x"}, labels: []string{"1x", "2x", "4x"}},
+	}
+	for i := range rows {
+		for _, name := range rows[i].names {
+			v, _ := volumeNamed(name)
+			if err := b.make(v); err != nil {
+				return err
+			}
+			cost, err := b.blockCost(v)
 			if err != nil {
 				return err
 			}
-			start := time.Now()
-			out, err := output(b.exe, append([]string{"subvolume", "delete", "--json", work}, paths...)...)
-			list = append(list, time.Since(start))
-			if err := errors.Join(err, os.Remove(work)); err != nil {
-				return err
-			}
-			var r struct {
-				Blocks uint64 `json:"tree_blocks_freed"`
-			}
-			if err := json.NewDecoder(strings.NewReader(out)).Decode(&r); err != nil {
-				return err
-			}
-			freed = r.Blocks
+			rows[i].costs = append(rows[i].costs, cost)
 		}
-		m := median(list)
-		fmt.Printf("growth %s: %d snapshots, %.2f s, %d blocks freed, %.1f µs a block\n", name, v.snapshots, m.Seconds(), freed, float64(m.Microseconds())/float64(max(freed, 1)))
 	}
-	return nil
+	if svg == "" {
+		return nil
+	}
+	return os.WriteFile(svg, []byte(plot(rows)), 0o644)
+}
+
+// blockCost deletes all snapshots of a volume and returns the microseconds that each freed block took, median of n.
+func (b *bench) blockCost(v volume) (float64, error) {
+	paths, err := chosen(v, "all")
+	if err != nil {
+		return 0, err
+	}
+	var list []time.Duration
+	var freed uint64
+	var peak int64
+	for range b.n {
+		work, err := b.copyOf(b.image(v))
+		if err != nil {
+			return 0, err
+		}
+		c := command(b.exe, append([]string{"subvolume", "delete", "--json", work}, paths...)...)
+		start := time.Now()
+		out, err := c.Output()
+		list = append(list, time.Since(start))
+		if err := errors.Join(err, os.Remove(work)); err != nil {
+			return 0, err
+		}
+		peak = max(peak, peakOf(c))
+		if freed, err = freedBlocks(out); err != nil {
+			return 0, err
+		}
+	}
+	m := median(list)
+	cost := float64(m.Microseconds()) / float64(max(freed, 1))
+	fmt.Printf("growth %s: %d snapshots, %.2f s, peak %d MiB, %d blocks freed, %.1f µs a block\n", v.name, v.snapshots, m.Seconds(), peak>>20, freed, cost)
+	return cost, nil
+}
+
+// freedBlocks finds the count in what "subvolume delete --json" prints: one object or several.
+func freedBlocks(out []byte) (freed uint64, err error) {
+	d := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var r struct {
+			Blocks uint64 `json:"tree_blocks_freed"`
+		}
+		if err := d.Decode(&r); errors.Is(err, io.EOF) {
+			return freed, nil
+		} else if err != nil {
+			return 0, err
+		}
+		freed = max(freed, r.Blocks)
+	}
 }

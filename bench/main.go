@@ -46,6 +46,7 @@ func run(args []string) error {
 	fl.BoolVar(&b.ours, "ours", false, "only gobtrfs")
 	volumes := fl.String("volumes", "V1,V3", "volumes to use")
 	cases := fl.String("cases", "all", "drop: all, original, second (with commas)")
+	svg := fl.String("svg", "", "growth: write a plot to this file")
 	fl.Usage = func() {
 		fmt.Fprintln(fl.Output(), "usage: bench [options] volumes | drop | dry-run | growth | check | mkfs | read")
 		fl.PrintDefaults()
@@ -85,7 +86,7 @@ func run(args []string) error {
 	case "dry-run":
 		return b.each(names, b.dryRun)
 	case "growth":
-		return b.growth()
+		return b.growth(*svg)
 	case "check":
 		return b.each(names, b.check)
 	case "mkfs":
@@ -137,7 +138,7 @@ func timed(name string, args ...string) (time.Duration, int64, error) {
 	if err != nil {
 		return took, 0, fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
 	}
-	return took, c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10, nil
+	return took, peakOf(c), nil
 }
 
 // copyOf makes a copy of a volume to work on.
@@ -169,3 +170,6 @@ func (b *bench) state() string {
 	}
 	return "warm"
 }
+
+// peakOf is the most memory that a program had which has ended.
+func peakOf(c *exec.Cmd) int64 { return c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10 }
