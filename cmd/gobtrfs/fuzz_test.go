@@ -166,18 +166,24 @@ func outside(t testing.TB, dir, to string) string {
 	return all.String()
 }
 
-// FuzzRestore copies subvolumes with names, links and attributes of any kind out of a volume: what has a usable name
+// FuzzRestore copies subvolumes, one over the other, with names, links and attributes of any kind out of a volume: what has a usable name
 // arrives, and nothing is written outside of the directory that is copied to.
 func FuzzRestore(f *testing.F) {
+	last := record(makeFile, "file", "of before")
 	for _, records := range [][][]byte{
 		{record(makeFile, "file", "contents"), record(linkLast, "link", ""), record(attribute, "user.a", "b"), record(makeSymlink, "s", "file")},
+		{record(makeDir, "a", ""), record(enterLast, "", ""), record(makeFile, "file", "evil")},
 		{record(makeSymlink, "a", "../../canary"), record(makeDir, "a", ""), record(enterLast, "", ""), record(makeFile, "file", "evil")},
+		{record(makeDir, "a", ""), record(enterLast, "", ""), record(makeFile, "file", "evil")},
+		{record(makeFile, "a", "evil"), record(attribute, "user.evil", "evil")},
 		{record(makeSymlink, "a", "../../canary/file"), record(makeFile, "a", "evil"), record(makeFile, "b", "x"), record(linkLast, "a", "")},
 		{record(makeDir, "d", ""), record(enterLast, "", ""), record(makeFile, "../../evil", "evil"), record(makeDir, "..", ""), record(linkLast, "up", "")},
 		{record(makeDir, "d", ""), record(enterLast, "", ""), record(linkLast, "loop", ""), record(makeFile, "a/b", "c"), record(goUp, "", ""), record(makeFile, "\x00\n", "")},
 		{record(makeDir, "d", ""), record(enterLast, "", ""), record(makeFile, ".", "c"), record(makeFile, "/etc/evil", "c"), record(makeFile, "\\x", "c"), record(makeFile, "\xff", "c")},
 	} {
-		f.Add(bytes.Join(records, nil))
+		f.Add(last, bytes.Join(records, nil))
+		f.Add(bytes.Join(records, nil), last)
+		last = bytes.Join(records, nil)
 	}
 	dir := testenv.Scratch(f)
 	image, to := filepath.Join(dir, "v.img"), filepath.Join(dir, "x", "y")
@@ -190,23 +196,30 @@ func FuzzRestore(f *testing.F) {
 	must(f, err)
 	stdout, stderr := os.Stdout, os.Stderr
 	f.Cleanup(func() { os.Stdout, os.Stderr = stdout, stderr })
-	f.Fuzz(func(t *testing.T, text []byte) {
-		serve(t, image, text)
-		for _, args := range [][]string{{"restore", "-q", "-S", "-m", "-x", "-o", image, to}, {"get", "-q", image, "/", to}} {
-			must(t, os.RemoveAll(to))
-			must(t, os.MkdirAll(to, 0o755))
-			before := outside(t, dir, to)
-			os.Stdout, os.Stderr = null, null
-			code := run(t.Context(), args)
-			os.Stdout, os.Stderr = stdout, stderr
-			if code != 0 && code != 1 {
-				t.Errorf("%s: exit %d", args[0], code)
-			}
-			if after := outside(t, dir, to); after != before {
-				t.Errorf("%s changed what it must not:\n%s\nbefore:\n%s", args[0], after, before)
-			}
-			arrived(t, to, text)
+	copyOut := func(t *testing.T, args ...string) {
+		before := outside(t, dir, to)
+		os.Stdout, os.Stderr = null, null
+		code := run(t.Context(), args)
+		os.Stdout, os.Stderr = stdout, stderr
+		if code != 0 && code != 1 {
+			t.Errorf("%s: exit %d", args[0], code)
 		}
+		if after := outside(t, dir, to); after != before {
+			t.Errorf("%s changed what it must not:\n%s\nbefore:\n%s", args[0], after, before)
+		}
+	}
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		must(t, os.RemoveAll(to))
+		must(t, os.MkdirAll(to, 0o755))
+		serve(t, image, first)
+		copyOut(t, "restore", "-q", "-S", "-m", "-x", image, to)
+		arrived(t, to, first)
+		serve(t, image, second)
+		copyOut(t, "restore", "-q", "-S", "-m", "-x", "-o", image, to) // over what is there, links too
+		must(t, os.RemoveAll(to))
+		must(t, os.MkdirAll(to, 0o755))
+		copyOut(t, "get", "-q", image, "/", to)
+		arrived(t, to, second)
 	})
 }
 
