@@ -3,6 +3,7 @@ package ondisk
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -224,17 +225,39 @@ func TestBlockSearch(t *testing.T) {
 	}
 }
 
-// FuzzItems: no bytes make a decoder panic, and what was read is written as the
-// same bytes, as far as nothing was left out.
+// others are decoders without golden bytes.
+func others() []func(b []byte) error {
+	return []func([]byte) error{
+		errorOf(DecodeInodeExtrefs), errorOf(DecodeExtentDataRef), errorOf(DecodeSharedDataRef), errorOf(DecodeBlockGroupItem),
+		errorOf(DecodeFreeSpaceInfo), errorOf(DecodeDevStats), errorOf(DecodeQgroupStatus), errorOf(DecodeQgroupInfo),
+		errorOf(DecodeQgroupLimit), errorOf(DecodeDevReplace),
+	}
+}
+
+func errorOf[T any](decode func([]byte) (T, error)) func([]byte) error {
+	return func(b []byte) error { _, err := decode(b); return err }
+}
+
+// FuzzItems: no bytes make a decoder panic, a complaint tells what is wrong, and what was read is written as bytes that
+// mean the same.
 func FuzzItems(f *testing.F) {
-	gs := goldens()
+	gs, rest := goldens(), others()
 	for i, g := range gs {
 		f.Add(uint8(i), fromHex(f, g.hex))
 	}
+	for i := range rest {
+		f.Add(uint8(len(gs)+i), make([]byte, 40))
+	}
 	f.Fuzz(func(t *testing.T, which uint8, b []byte) {
-		g := gs[int(which)%len(gs)]
+		n := int(which) % (len(gs) + len(rest))
+		if n >= len(gs) {
+			complains(t, rest[n-len(gs)](b))
+			return
+		}
+		g := gs[n]
 		v, err := g.decode(b)
 		if err != nil {
+			complains(t, err)
 			return
 		}
 		again, err := g.decode(g.encode(v))
@@ -244,24 +267,16 @@ func FuzzItems(f *testing.F) {
 	})
 }
 
-// FuzzOther: decoders without golden bytes do not panic.
-func FuzzOther(f *testing.F) {
-	f.Add(make([]byte, 40))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		DecodeInodeExtrefs(b)
-		DecodeExtentDataRef(b)
-		DecodeSharedDataRef(b)
-		DecodeBlockGroupItem(b)
-		DecodeFreeSpaceInfo(b)
-		DecodeDevStats(b)
-		DecodeQgroupStatus(b)
-		DecodeQgroupInfo(b)
-		DecodeQgroupLimit(b)
-		DecodeDevReplace(b)
-	})
+// complains wants err, if there is one, to tell what is wrong.
+func complains(t *testing.T, err error) {
+	t.Helper()
+	var bad *CorruptError
+	if err != nil && (!errors.As(err, &bad) || bad.What == "" || bad.Reason == "") {
+		t.Errorf("%v does not tell what is wrong", err)
+	}
 }
 
-// FuzzSuper: no bytes make it panic, and it reads what it wrote.
+// FuzzSuper: no bytes make it panic, a complaint tells what is wrong, and it reads what it wrote.
 func FuzzSuper(f *testing.F) {
 	f.Add(make([]byte, SuperSize))
 	s := &Superblock{Bytenr: 65536, Sectorsize: 4096, Nodesize: 16384, Leafsize: 16384, Stripesize: 4096, NumDevices: 1, TotalBytes: 1 << 30, Label: "x"}
@@ -270,12 +285,17 @@ func FuzzSuper(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	for _, name := range []string{"default", "metadata-uuid", "prof-raid10.d2"} {
+		f.Add(superOf(f, "../../testdata/corpus/images/"+name+".img.zst"))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = bytes.Clone(b)
 		if len(b) > 72 {
 			copy(b[64:], SuperMagic)
 		}
 		s, err := DecodeSuper(b)
 		if err != nil {
+			complains(t, err)
 			return
 		}
 		out := make([]byte, SuperSize)

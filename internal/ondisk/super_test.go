@@ -39,7 +39,7 @@ func TestSuperOfCorpus(t *testing.T) {
 	}
 }
 
-func superOf(t *testing.T, name string) []byte {
+func superOf(t testing.TB, name string) []byte {
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)

@@ -309,35 +309,3 @@ func TestWriteChecks(t *testing.T) {
 		t.Errorf("a bad block was written: %v", err)
 	}
 }
-
-// FuzzRead reads blocks of any bytes: no panic, and what is accepted can be gone through.
-func FuzzRead(f *testing.F) {
-	m := &mem{blocks: map[ondisk.Bytenr][]byte{}}
-	s := open(m, 0)
-	fill(s, 4096)
-	b, _ := s.Read(context.Background(), promise(4096))
-	f.Add([]byte(b.Data()[32:200]), uint8(0))
-	f.Add([]byte(b.Data()[32:200]), uint8(1))
-	f.Fuzz(func(t *testing.T, data []byte, level uint8) {
-		block := make(ondisk.Block, nodesize)
-		copy(block[32:], data)
-		resum(block, func(b ondisk.Block) {
-			b.SetFSID(fsid)
-			b.SetBytenr(4096)
-			b.SetFlags(b.Flags() | ondisk.FlagWritten)
-		})
-		m := &mem{blocks: map[ondisk.Bytenr][]byte{4096: block}}
-		got, err := open(m, 0).Read(t.Context(), Promise{Bytenr: 4096, Generation: block.Generation(), Level: level})
-		if err != nil {
-			return
-		}
-		for i := range got.Data().NrItems() {
-			got.Data().Search(got.Data().Key(i))
-			if level == 0 {
-				_ = got.Data().Item(i)
-			} else {
-				got.Data().Ptr(i)
-			}
-		}
-	})
-}

@@ -46,7 +46,15 @@ func TestRealBlocks(t *testing.T) {
 			if unfit(name) {
 				t.Skip("not meant to pass")
 			}
-			n, errs := scan(t, "../../testdata/corpus/images/"+name+".img.zst")
+			n, errs := 0, 0
+			scan(t, "../../testdata/corpus/images/"+name+".img.zst", func(b ondisk.Block, c Context) {
+				n++
+				if err := Check(b, c); err != nil {
+					if errs++; errs < 4 {
+						t.Error(err)
+					}
+				}
+			})
 			if errs > 0 || n == 0 {
 				t.Errorf("%d of %d blocks refused", errs, n)
 			}
@@ -54,8 +62,8 @@ func TestRealBlocks(t *testing.T) {
 	}
 }
 
-// scan checks all tree blocks in a packed image, reading it as a stream.
-func scan(t *testing.T, name string) (blocks, errs int) {
+// scan shows all tree blocks in a packed image, reading it as a stream.
+func scan(t testing.TB, name string, see func(ondisk.Block, Context)) {
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +84,7 @@ func scan(t *testing.T, name string) (blocks, errs int) {
 		have += n
 		if sb == nil {
 			if have < 65536+4096 {
-				return 0, 0
+				return
 			}
 			var serr error
 			if sb, serr = ondisk.DecodeSuper(buf[65536 : 65536+4096]); serr != nil {
@@ -96,15 +104,10 @@ func scan(t *testing.T, name string) (blocks, errs int) {
 			if string(buf[off+64:off+72]) == ondisk.SuperMagic || b.FSID() != sb.TreeUUID() || !checksum.Verify(checksum.Type(sb.CsumType), b[:32], b[32:]) {
 				continue
 			}
-			blocks++
-			if err := Check(b, c); err != nil {
-				if errs++; errs < 4 {
-					t.Error(err)
-				}
-			}
+			see(b, c)
 		}
 		if last {
-			return blocks, errs
+			return
 		}
 		have = copy(buf, buf[step:have])
 	}
