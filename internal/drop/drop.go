@@ -105,7 +105,6 @@ type Drop struct {
 	spare   []ref.Change            // memory for the changes of the next step
 	seen    []ref.Info              // all answers of look-ups since Prepare began
 	version uint64                  // of the account, when Prepare began
-	noSweep bool                    // sweeping the rest is not worth it
 }
 
 // New starts the drop of a set of roots. Roots with a cut are resumed, whoever made it.
@@ -153,7 +152,7 @@ func (d *Drop) add(ctx context.Context, cs []ref.Change, w *sweep) error {
 	merged := ref.Merge(cs)
 	d.stats.Merged += uint64(len(merged))
 	if w != nil {
-		n, err := w.account.Sweep(ctx, merged, &w.parents)
+		n, err := d.refs.(Sweeper).Sweep(ctx, merged, &w.parents)
 		d.stats.Swept += n
 		return err
 	}

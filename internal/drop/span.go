@@ -40,8 +40,9 @@ type span struct {
 	lists   [8][]*block // the same, by position
 	tops    []top       // survivors to be converted with what is below them
 	changes []ref.Change
-	sweep   *sweep // nil: every block that dies is read
-	size    int    // blocks that the sweep reads
+	account Sweeper // if sweeping can be thought of
+	size    int     // blocks that a sweep reads
+	sweep   *sweep  // nil: every block that dies is read
 	kept    map[ondisk.Bytenr]*Node
 	chains  map[ondisk.TreeID][]*block
 	cuts    map[ondisk.TreeID]Cut
@@ -103,6 +104,7 @@ func (s *span) explore(ctx context.Context) error {
 	if err := s.judge(ctx, 0); err != nil {
 		return err
 	}
+	s.planLeaves()
 	if err := s.openLeaves(ctx); err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (d *Drop) stillTrue(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	d.stats.Surveys++
-	return d.next.span.sweep.stillSo(ctx)
+	return d.next.span.sweep.stillSo(ctx, d.next.span.account)
 }
 
 func (d *Drop) apply(ctx context.Context) (Result, error) {

@@ -33,10 +33,9 @@ type Sweeper interface {
 // leaves along.
 const leavesPerNode = 16
 
-// sweep is the part of a span that is not read: nodes of level 1 that die and carry FULL_BACKREF, and leaves like that below them. The span must have
-// no end: only reading tells at which keys the leaves lie.
+// sweep is the part of a span that is not read: nodes of level 1 that die and carry FULL_BACKREF, and leaves like that. The span must have no end: only
+// reading tells at which keys the leaves lie.
 type sweep struct {
-	account Sweeper
 	parents ref.Set // nodes, and leaves
 	losses  []loss  // what was found below the nodes
 }
@@ -57,14 +56,14 @@ func lossOf(l ref.Loss) loss {
 // trySweep begins to look whether the rest of the set can be swept.
 func (s *span) trySweep(ctx context.Context, top uint8) error {
 	account, ok := s.d.refs.(Sweeper)
-	if !ok || top == 0 || s.d.opt.SweepFactor < 0 || s.budget.Sweep == 0 || s.d.noSweep {
+	if !ok || top == 0 || s.d.opt.SweepFactor < 0 || s.budget.Sweep == 0 {
 		return nil
 	}
 	size, err := account.Size(ctx)
 	if err != nil || size > s.budget.Sweep {
 		return err
 	}
-	s.size, s.sweep = size, &sweep{account: account}
+	s.size, s.account, s.sweep = size, account, &sweep{}
 	return nil
 }
 
@@ -80,7 +79,6 @@ func (s *span) planSweep() {
 		}
 	}
 	if n := s.sweep.parents.Len(); n == 0 || n < s.size/s.d.opt.SweepFactor {
-		s.d.noSweep = true
 		s.noSweep()
 	}
 }
@@ -90,6 +88,22 @@ func (s *span) noSweep() {
 	s.sweep = nil
 	for l := 7; l > 0; l-- {
 		s.lists[l] = s.fit(s.lists[l], l)
+	}
+}
+
+// planLeaves decides, when nodes are read, whether a sweep is worth it for the leaves alone: the nodes may be roots, which nobody shares.
+func (s *span) planLeaves() {
+	if s.sweep != nil || s.account == nil || s.bounded {
+		return
+	}
+	n := 0
+	for _, b := range s.lists[0] {
+		if b.dies && isFull(b.info) {
+			n++
+		}
+	}
+	if n > 0 && n >= s.size/s.d.opt.SweepFactor*leavesPerNode {
+		s.sweep = &sweep{}
 	}
 }
 
@@ -117,12 +131,12 @@ func (s *span) openTop(ctx context.Context) error {
 
 // survey finds what swept nodes held. Leaves that die and carry FULL_BACKREF join the sweep; the few others go the usual way.
 func (s *span) survey(ctx context.Context) error {
-	if s.sweep == nil {
+	w := s.sweep
+	if w == nil {
 		return nil
 	}
-	w := s.sweep
 	s.d.stats.Surveys++
-	return w.account.Survey(ctx, &w.parents, false, func(l ref.Loss) error {
+	return s.account.Survey(ctx, &w.parents, false, func(l ref.Loss) error {
 		if l.N > l.Refs || l.N > math.MaxUint32 || l.Level != 0 {
 			return corrupt(l.At, "a node of level 1 is parent of what it cannot be", l.Level, 0)
 		}
@@ -160,9 +174,12 @@ func (s *span) settleSweep() {
 }
 
 // stillSo surveys once more and tells whether the answers are the same. (No leaf is the parent of a tree block, so leaves in the set do no harm.)
-func (w *sweep) stillSo(ctx context.Context) (bool, error) {
+func (w *sweep) stillSo(ctx context.Context, account Surveyor) (bool, error) {
+	if len(w.losses) == 0 {
+		return true, nil
+	}
 	same, left := true, w.losses
-	err := w.account.Survey(ctx, &w.parents, false, func(l ref.Loss) error {
+	err := account.Survey(ctx, &w.parents, false, func(l ref.Loss) error {
 		x := lossOf(l)
 		if same = same && len(left) > 0; same {
 			x.explicit = left[0].explicit
