@@ -95,9 +95,9 @@ type DropPlan struct {
 	MetadataBytes uint64 `json:"metadata_bytes"`
 	DataExtents   uint64 `json:"data_extents"`
 	DataBytes     uint64 `json:"data_bytes"`
-	ChecksumBytes uint64 `json:"checksum_bytes"` // items of the checksum tree, inside its blocks
-	DiskBytes     uint64 `json:"disk_bytes"`     // data and metadata with all copies
-	Reads         uint64 `json:"reads"`          // tree blocks read to find out
+	ChecksumBytes uint64 `json:"checksum_bytes"`  // items of the checksum tree, inside its blocks
+	DiskBytes     uint64 `json:"disk_bytes"`      // data and metadata with all copies
+	Reads         uint64 `json:"reads,omitempty"` // tree blocks read to find out
 }
 
 // DropPlan tells exactly what deleting the subvolumes at paths would give back;

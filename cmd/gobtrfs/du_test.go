@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gobtrfs/gobtrfs/btrfs"
+	"github.com/gobtrfs/gobtrfs/internal/testenv"
 )
 
 // TestDu: a file in one snapshot alone is that one's; a file that two share, and nobody
@@ -42,6 +45,20 @@ func TestDu(t *testing.T) {
 	if out := ok(t, "filesystem", "du", "--snapshots", image); !strings.Contains(out, "1.00MiB") || !strings.Contains(out, "all 3 at once") {
 		t.Errorf("%s", out)
 	}
+	for size, want := range map[string]string{"1M": "/s1", "1K": "/s1", "1500K": "/s1 /s2 /s3", "0": ""} {
+		few := sameAsDryRun(t, image, "--free", size)[0]
+		if got := strings.Join(few.Paths, " "); got != want || !few.Exact {
+			t.Errorf("--free %s: %s, want %s", size, got, want)
+		}
+	}
+	if c := sameAsDryRun(t, image, "--free", "1M", "/s[23]"); len(c[0].Paths) != 2 || len(c[1].Paths) != 2 {
+		t.Errorf("%+v", c)
+	}
+	if out := ok(t, "filesystem", "du", "--snapshots", "--free", "1M", image); !strings.HasPrefix(out, "These 1 give back at least 1.00MiB (no fewer do):\n  /s1\nTogether: 1.00MiB of data") {
+		t.Errorf("%s", out)
+	}
+	fails(t, 1, []string{"all 3 snapshots together", "2.0"}, "filesystem", "du", "--snapshots", "--free", "1G", image)
+	fails(t, 1, []string{"/none"}, "filesystem", "du", "--snapshots", image, "/none")
 	if after, _ := digest(t, image); string(before) != string(after) {
 		t.Error("the image changed")
 	}
@@ -50,4 +67,40 @@ func TestDu(t *testing.T) {
 		t.Errorf("told %+v, freed %v", d.Set, done)
 	}
 	fails(t, 2, []string{"--snapshots"}, "filesystem", "du", image)
+}
+
+// sameAsDryRun asks for sets to delete, and a dry run whether they give back what is told.
+func sameAsDryRun(t *testing.T, image string, args ...string) []choiceJSON {
+	t.Helper()
+	d := parse[sizesJSON](t, ok(t, append([]string{"filesystem", "du", "--snapshots", "--json", image}, args...)...))
+	for _, c := range d.Free.Choices {
+		if len(c.Paths) == 0 {
+			continue
+		}
+		plan := parse[btrfs.DropPlan](t, ok(t, append([]string{"subvolume", "delete", "--dry-run", "--json", image}, c.Paths...)...))
+		plan.Reads = 0
+		if plan != c.Set {
+			t.Errorf("%v: told %+v, a dry run tells %+v", c.Paths, c.Set, plan)
+		}
+		if c.Set.DataBytes+c.Set.MetadataBytes < d.Free.Wanted || len(c.IDs) != len(c.Paths) {
+			t.Errorf("%+v is not %d bytes", c, d.Free.Wanted)
+		}
+	}
+	return d.Free.Choices
+}
+
+// TestDuOfMany: with more snapshots than can be tried, the greedy sets are as good as a dry run says, and the fewest
+// are not more than the shortest run.
+func TestDuOfMany(t *testing.T) {
+	image := testenv.Image(t, "snap30")
+	all := parse[sizesJSON](t, ok(t, "filesystem", "du", "--snapshots", "--json", image)).Set
+	if all.Roots < 25 || all.Reads != all.TreeBlocks {
+		t.Fatalf("%+v", all)
+	}
+	for _, part := range []uint64{100, 10, 3, 1} {
+		c := sameAsDryRun(t, image, "--free", fmt.Sprint((all.DataBytes+all.MetadataBytes)/part))
+		if n := len(c[0].Paths); c[0].Exact || n == 0 || n > len(c[1].Paths) || part == 1 && n != all.Roots {
+			t.Errorf("1/%d: %d snapshots, a run of %d", part, n, len(c[1].Paths))
+		}
+	}
 }

@@ -8,38 +8,76 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/extent"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/roots"
+	"github.com/gobtrfs/gobtrfs/internal/share"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
 
 // Plan tells exactly what dropping these subvolumes would give back, without changing anything. Metadata that the drop saves or needs in the trees of
 // references, checksums and free space is not counted.
 func Plan(ctx context.Context, v *volume.Volume, ids []ondisk.TreeID) (drop.Plan, error) {
+	set, c, err := outlook(ctx, v, ids)
+	if err != nil {
+		return drop.Plan{}, err
+	}
+	disk := uint64(0)
+	data := func(at ondisk.Bytenr, n uint64) error {
+		d, _, err := c.Data(ctx, at, n)
+		disk += d
+		return err
+	}
+	block := func(at ondisk.Bytenr) { disk += c.Block(at) }
+	blocks := newBlocks(v)
+	defer blocks.stop()
+	p, err := drop.Foresee(ctx, blocks, &planRefs{counts(v), v}, set, drop.Options{Nodesize: v.Nodesize(), Workers: 4}, drop.Visitor{Data: data, Block: block})
+	p.ChecksumBytes, p.DiskBytes = c.sums.bytes, disk
+	return p, err
+}
+
+// Shares tells with one walk what dropping any set of these subvolumes would give back, none of which may be half dropped. It changes nothing.
+func Shares(ctx context.Context, v *volume.Volume, ids []ondisk.TreeID) (*share.Account, error) {
+	set, c, err := outlook(ctx, v, ids)
+	if err != nil {
+		return nil, err
+	}
+	blocks := newBlocks(v)
+	defer blocks.stop()
+	return share.Count(ctx, blocks, counts(v), c, set, share.Options{Nodesize: v.Nodesize(), Workers: 4})
+}
+
+// outlook finds trees, and what tells how much extents take.
+func outlook(ctx context.Context, v *volume.Volume, ids []ondisk.TreeID) ([]drop.Root, *costs, error) {
 	set := make([]drop.Root, 0, len(ids))
 	for _, id := range ids {
 		k, item, err := roots.Find(ctx, v.RootTree(), id)
 		if err != nil {
-			return drop.Plan{}, err
+			return nil, nil, err
 		}
 		set = append(set, deadRoot(k, item))
 	}
 	csum, err := v.Tree(ctx, ondisk.CsumTree)
 	if err != nil {
-		return drop.Plan{}, err
+		return nil, nil, err
 	}
-	// Without a running transaction the account of references is the extent tree.
-	counts := &planRefs{extent.New(extent.Config{Store: v.Store(), Tree: v.Tree}), v}
-	sums := &sumCounter{tree: csum, size: uint64(v.CsumType().Size()), sector: uint64(v.Sectorsize())}
-	disk := uint64(0)
-	data := func(at ondisk.Bytenr, n uint64) error {
-		disk += onDisk(v, at, n)
-		return sums.add(ctx, at, n)
-	}
-	block := func(at ondisk.Bytenr) { disk += onDisk(v, at, uint64(v.Nodesize())) }
-	blocks := newBlocks(v)
-	defer blocks.stop()
-	p, err := drop.Foresee(ctx, blocks, counts, set, drop.Options{Nodesize: v.Nodesize(), Workers: 4}, drop.Visitor{Data: data, Block: block})
-	p.ChecksumBytes, p.DiskBytes = sums.bytes, disk
-	return p, err
+	return set, &costs{v: v, sums: sumCounter{tree: csum, size: uint64(v.CsumType().Size()), sector: uint64(v.Sectorsize())}}, nil
+}
+
+// counts is the account of references without a running transaction: the extent tree.
+func counts(v *volume.Volume) *extent.Extents {
+	return extent.New(extent.Config{Store: v.Store(), Tree: v.Tree})
+}
+
+// costs tells what extents take on disk and in the checksum tree.
+type costs struct {
+	v    *volume.Volume
+	sums sumCounter
+}
+
+func (c *costs) Block(at ondisk.Bytenr) uint64 { return onDisk(c.v, at, uint64(c.v.Nodesize())) }
+
+func (c *costs) Data(ctx context.Context, at ondisk.Bytenr, n uint64) (disk, checksums uint64, err error) {
+	before := c.sums.bytes
+	err = c.sums.add(ctx, at, n)
+	return onDisk(c.v, at, n), c.sums.bytes - before, err
 }
 
 // onDisk is what n logical bytes take on all devices.
