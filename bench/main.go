@@ -45,6 +45,7 @@ func run(args []string) error {
 	fl.BoolVar(&b.cold, "cold", false, "direct I/O and empty caches")
 	fl.BoolVar(&b.ours, "ours", false, "only gobtrfs")
 	volumes := fl.String("volumes", "V1,V3", "volumes to use")
+	trees := fl.String("trees", "go,plain,zstd", "read: what to read (with commas)")
 	cases := fl.String("cases", "all", "drop: all, original, second (with commas)")
 	svg := fl.String("svg", "", "growth: write a plot to this file")
 	fl.Usage = func() {
@@ -92,7 +93,7 @@ func run(args []string) error {
 	case "mkfs":
 		return b.mkfs()
 	case "read":
-		return b.read()
+		return b.read(strings.Split(*trees, ","))
 	}
 	return fmt.Errorf("unknown job %q", fl.Arg(0))
 }

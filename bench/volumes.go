@@ -58,33 +58,40 @@ func (b *bench) mount(image string, opts string) (string, func() error, error) {
 }
 
 // make makes the volume if it is not there.
-func (b *bench) make(v volume) (err error) {
-	image := b.image(v)
-	if _, err := os.Stat(image); err == nil {
+func (b *bench) make(v volume) error {
+	image, err := b.makeImage(b.image(v), max(8<<30, int64(v.files)*100<<10), "", v.fill)
+	if err == nil {
 		fmt.Println(image, "is there")
-		return nil
+	}
+	return err
+}
+
+// makeImage makes a volume that the kernel fills through a mount, if it is not
+// there.
+func (b *bench) makeImage(image string, size int64, opts string, fill func(dir string) error) (string, error) {
+	if _, err := os.Stat(image); err == nil {
+		return image, nil
 	}
 	tmp := image + ".new"
 	f, err := os.Create(tmp)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := errors.Join(f.Truncate(max(8<<30, int64(v.files)*100<<10)), f.Close()); err != nil {
-		return err
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		return "", err
 	}
 	if err := command("mkfs.btrfs", "-q", "-f", tmp).Run(); err != nil {
-		return err
+		return "", err
 	}
-	dir, umount, err := b.mount(tmp, "")
+	dir, umount, err := b.mount(tmp, opts)
 	if err != nil {
-		return err
+		return "", err
 	}
-	err = v.fill(dir)
+	err = fill(dir)
 	if err := errors.Join(err, umount()); err != nil {
-		return err
+		return "", err
 	}
-	fmt.Println("made", image)
-	return os.Rename(tmp, image)
+	return image, os.Rename(tmp, image)
 }
 
 // fill writes the files and takes the snapshots.

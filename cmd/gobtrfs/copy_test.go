@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -216,5 +217,26 @@ func TestOrdinaryUser(t *testing.T) {
 	must(t, os.Chmod(filepath.Join(dir, "roots.img"), 0o644))
 	if r := as("mkdir", "roots.img", "/d"); r.code != 1 || !strings.Contains(r.err, "permission denied") {
 		t.Errorf("exit %d\n%s", r.code, r.err)
+	}
+}
+
+// TestTar: GNU tar makes of the stream what was copied in.
+func TestTar(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedProgram(t, "tar")
+	dir := open(t)
+	src, image, stream, out := filepath.Join(dir, "src"), filepath.Join(dir, "v.img"), filepath.Join(dir, "t.tar"), filepath.Join(dir, "out")
+	must(t, os.Mkdir(src, 0o755))
+	tree(t, src, true)
+	ok(t, "mkfs", "-q", "--size", "256M", "--rootdir", src, image)
+	write(t, stream, ok(t, "get", "-q", image, "/", "-"))
+	must(t, os.Mkdir(out, 0o755))
+	testenv.Run(t, "tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-C", out, "-xpf", stream)
+	same(t, describe(t, src), describe(t, out))
+	write(t, stream, ok(t, "get", "-q", image, "/a/deep", "/dangling", "/a/long", "-"))
+	names := strings.Fields(testenv.Run(t, "tar", "-tf", stream))
+	slices.Sort(names) // a directory's order is its own
+	if want := []string{"dangling", "deep/", "deep/er/", "deep/link", "deep/second", "long"}; !slices.Equal(names, want) {
+		t.Errorf("the stream holds %q", names)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,23 +18,31 @@ import (
 )
 
 func getCommand() *cobra.Command {
-	var quiet bool
+	var quiet, direct bool
 	var state stateFlags
 	cmd := &cobra.Command{
-		Use:   "get TARGET PATH… LOCAL",
+		Use:   "get TARGET PATH… LOCAL|-",
 		Short: "Copy files out of a volume, recursively",
-		Long:  "Copies files out of a volume, recursively, with modes, owners (where allowed), times, xattrs, hard links and holes.\nWhat cannot be read is named; the rest is copied, and the exit status is 1.",
-		Args:  cobra.MinimumNArgs(3),
+		Long: "Copies files out of a volume, recursively, with modes, owners (where allowed), times, xattrs, hard links and holes.\n" +
+			"With - instead of LOCAL it writes a tar stream to standard output.\n" +
+			"What cannot be read is named; the rest is copied (in a tar stream there are zeros in its place), and the exit status is 1.",
+		Args: cobra.MinimumNArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			srcs, dest := args[1:len(args)-1], args[len(args)-1]
-			return withVolume(cmd.Context(), "get", args[0], state.readOnly(), func(v *btrfs.Volume) error {
+			opt := state.readOnly()
+			opt.Direct = direct
+			return withVolume(cmd.Context(), "get", args[0], opt, func(v *btrfs.Volume) error {
 				g := newGetter(cmd, v, getRules{verb: "get", attributes: true, xattrs: true, symlinks: true, specials: true, overwrite: true}, quiet)
 				defer g.progress.done()
+				if dest == "-" {
+					return g.tar(srcs, cmd.OutOrStdout())
+				}
 				return g.all(srcs, dest)
 			})
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
+	cmd.Flags().BoolVar(&direct, "direct", false, "read past the page cache (Linux)")
 	state.flags(cmd, "")
 	return cmd
 }
@@ -57,24 +66,23 @@ type inodeID struct{ sub, ino uint64 }
 
 // getter copies files out of a volume. What the volume says is not trusted: a
 // name that leads elsewhere is refused, nothing is written through a link that
-// the volume holds, and directories that hold each other end.
+// the volume holds.
 type getter struct {
 	getRules
 	s        *btrfs.Subvolume
 	out      io.Writer
 	links    map[inodeID]string // where an inode with more than one name was put
-	dirs     map[inodeID]bool   // directories that were seen
 	root     bool
 	progress *progress
 	bytes    uint64
 	failed   int
-	ctxErr   func() error
+	ctx      context.Context
 }
 
 func newGetter(cmd *cobra.Command, v *btrfs.Volume, rules getRules, quiet bool) *getter {
 	return &getter{
-		getRules: rules, s: v.Top(), out: cmd.OutOrStdout(), links: map[inodeID]string{}, dirs: map[inodeID]bool{},
-		root: os.Geteuid() == 0, progress: newProgress(quiet), ctxErr: cmd.Context().Err,
+		getRules: rules, s: v.Top(), out: cmd.OutOrStdout(), links: map[inodeID]string{},
+		root: os.Geteuid() == 0, progress: newProgress(quiet), ctx: cmd.Context(),
 	}
 }
 
@@ -110,33 +118,82 @@ func (g *getter) result() error {
 // errSkipped: the rules leave a file out.
 var errSkipped = errors.New("skipped")
 
+// made is something that was made and still waits for its attributes: a
+// directory, until all in it is done.
+type made struct {
+	e  *btrfs.WalkEntry
+	to string
+}
+
 // one copies a file or a tree; what fails is reported and counted, not returned,
 // unless the job was interrupted.
 func (g *getter) one(name, to string) error {
-	if err := g.ctxErr(); err != nil {
-		return err
-	}
-	fi, err := g.s.Lstat(name)
-	if err == nil {
-		err = g.make(name, to, fi)
-	}
-	if err == errSkipped {
-		return nil
-	}
-	if err != nil {
-		g.report(err)
-		return nil
-	}
-	st := fi.Sys().(btrfs.Stat)
-	if fi.IsDir() {
-		if err := g.children(name, to); err != nil {
-			return err
+	var dirs []made
+	finish := func(depth int) {
+		for n := len(dirs); n > 0 && dirs[n-1].e.Depth >= depth; n-- {
+			g.finish(dirs[n-1])
+			dirs = dirs[:n-1]
 		}
 	}
-	if err := g.setAttributes(name, to, st); err != nil {
+	err := g.s.Walk(g.ctx, name, btrfs.WalkOptions{NoContents: g.dry, Want: g.wants}, func(e *btrfs.WalkEntry) error {
+		finish(e.Depth)
+		m := made{e, localPath(name, to, e.Path)}
+		err := e.Err
+		if err == nil {
+			err = g.make(m)
+		}
+		switch {
+		case errors.Is(err, context.Canceled):
+			return err
+		case err == errSkipped:
+		case err != nil:
+			g.report(err)
+			return fs.SkipDir
+		case e.Stat.IsDir():
+			dirs = append(dirs, m)
+		default:
+			g.finish(m)
+		}
+		return nil
+	})
+	if err == nil {
+		finish(0)
+	}
+	return err
+}
+
+// localPath is where path, which is name or below it, goes when name goes to to.
+func localPath(name, to, p string) string {
+	switch {
+	case p == name:
+		return to
+	case name != ".":
+		p = strings.TrimPrefix(p, name+"/")
+	}
+	return filepath.Join(to, filepath.FromSlash(p))
+}
+
+// finish sets the attributes of what was made.
+func (g *getter) finish(m made) {
+	if err := g.setAttributes(m); err != nil {
 		g.report(err)
 	}
-	return nil
+}
+
+// wants tells whether something is copied, or looked into.
+func (g *getter) wants(e *btrfs.WalkEntry) bool {
+	kind := typeName(e.Stat)
+	switch {
+	case kind == "dir":
+		return !g.skip[e.Stat.Subvolume]
+	case kind == "symlink" && !g.symlinks || kind != "file" && kind != "symlink" && !g.specials:
+		return false
+	}
+	return g.matches(e)
+}
+
+func (g *getter) matches(e *btrfs.WalkEntry) bool {
+	return g.match == nil || g.match.MatchString(path.Join("/", e.Path))
 }
 
 func (g *getter) report(err error) {
@@ -145,76 +202,62 @@ func (g *getter) report(err error) {
 	fmt.Fprintf(os.Stderr, "gobtrfs %s: %s\n", g.verb, err)
 }
 
-func (g *getter) children(name, to string) error {
-	list, err := g.s.ReadDir(name)
-	if err != nil {
-		g.report(err)
-	}
-	for _, e := range list {
-		if !safeName(e.Name()) {
-			g.report(fmt.Errorf("%s: the name %q cannot be used here", textName(name), e.Name()))
-			continue
-		}
-		if err := g.one(path.Join(name, e.Name()), filepath.Join(to, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // safeName tells whether a name from a volume names a file in the directory that
 // it is put in, and nothing else.
 func safeName(name string) bool {
 	return name != "." && !strings.ContainsAny(name, "/\x00") && filepath.IsLocal(name)
 }
 
-// make makes the file without its attributes.
-func (g *getter) make(name, to string, fi fs.FileInfo) error {
-	st := fi.Sys().(btrfs.Stat)
-	wanted := g.match == nil || g.match.MatchString(path.Join("/", name))
-	if st.IsDir() {
-		return g.dir(name, to, st, wanted)
+// checkName refuses what Walk met under a name that is not safe.
+func checkName(e *btrfs.WalkEntry) error {
+	if e.Depth == 0 || safeName(e.Name) {
+		return nil
 	}
-	kind := typeName(st)
-	if !wanted || kind == "symlink" && !g.symlinks || kind != "file" && kind != "symlink" && !g.specials {
-		return errSkipped
+	dir := strings.TrimSuffix(strings.TrimSuffix(e.Path, e.Name), "/")
+	return fmt.Errorf("%s: the name %q cannot be used here", textName(path.Join("/", dir)), e.Name)
+}
+
+// make makes the file without its attributes.
+func (g *getter) make(m made) error {
+	st := m.e.Stat
+	if err := checkName(m.e); err != nil {
+		return err
+	}
+	if st.IsDir() {
+		return g.dir(m)
 	}
 	if g.verbose || g.dry {
-		fmt.Fprintln(g.out, textName(path.Join("/", name)))
+		fmt.Fprintln(g.out, textName(path.Join("/", m.e.Path)))
 	}
 	if g.dry {
 		return errSkipped
 	}
 	if g.match != nil {
-		if err := g.ensure(filepath.Dir(to)); err != nil {
+		if err := g.ensure(filepath.Dir(m.to)); err != nil {
 			return err
 		}
 	}
 	id := inodeID{st.Subvolume, st.Inode}
 	if first, ok := g.links[id]; ok {
-		return g.link(first, to)
+		return g.link(first, m.to)
 	}
-	if err := g.makeKind(name, to, kind, st); err != nil {
+	if err := g.makeKind(m); err != nil {
 		return err
 	}
 	if st.Nlink > 1 {
-		g.links[id] = to
+		g.links[id] = m.to
 	}
 	return nil
 }
 
-func (g *getter) makeKind(name, to, kind string, st btrfs.Stat) error {
-	switch kind {
+func (g *getter) makeKind(m made) error {
+	switch typeName(m.e.Stat) {
 	case "file":
-		return g.file(name, to, st)
+		return g.file(m)
 	case "symlink":
-		target, err := g.s.ReadLink(name)
-		if err != nil {
-			return err
-		}
-		return os.Symlink(target, to)
+		return os.Symlink(m.e.Target, m.to)
 	}
-	return makeSpecial(to, st)
+	return makeSpecial(m.to, m.e.Stat)
 }
 
 // link gives a file that was copied already another name.
@@ -232,20 +275,11 @@ func (g *getter) link(first, to string) error {
 
 // dir makes a directory, at once or, when only some files are wanted, with the
 // first file in it.
-func (g *getter) dir(name, to string, st btrfs.Stat, wanted bool) error {
-	id := inodeID{st.Subvolume, st.Inode}
-	switch {
-	case g.skip[st.Subvolume]:
-		return errSkipped
-	case st.Stub:
-	case g.dirs[id]:
-		return fmt.Errorf("%s: the directory was met before under another name", textName(name))
-	}
-	g.dirs[id] = true
-	if g.dry || !wanted {
+func (g *getter) dir(m made) error {
+	if g.dry || !g.matches(m.e) {
 		return nil
 	}
-	return g.ensure(to)
+	return g.ensure(m.to)
 }
 
 // ensure makes directory to and those above it that are not there. What is there
@@ -278,7 +312,8 @@ func (g *getter) perm(m fs.FileMode) fs.FileMode {
 }
 
 // setAttributes sets owner, xattrs, mode and times of what was made.
-func (g *getter) setAttributes(name, to string, st btrfs.Stat) error {
+func (g *getter) setAttributes(m made) error {
+	to, st := m.to, m.e.Stat
 	if g.dry {
 		return nil
 	}
@@ -292,7 +327,7 @@ func (g *getter) setAttributes(name, to string, st btrfs.Stat) error {
 		errs = append(errs, os.Lchown(to, int(st.UID), int(st.GID)))
 	}
 	if g.xattrs {
-		errs = append(errs, g.copyXattrs(name, to))
+		errs = append(errs, g.copyXattrs(m))
 	}
 	if !g.attributes {
 		return errors.Join(errs...)
@@ -303,14 +338,14 @@ func (g *getter) setAttributes(name, to string, st btrfs.Stat) error {
 	return errors.Join(append(errs, setLocalTimes(to, st.Atime, st.Mtime))...)
 }
 
-func (g *getter) copyXattrs(name, to string) error {
-	xattrs, err := g.s.Xattrs(name)
+func (g *getter) copyXattrs(m made) error {
+	xattrs, err := m.e.Xattrs()
 	if err != nil {
 		return err
 	}
 	for attr, value := range xattrs {
-		if err := setLocalXattr(to, attr, value); err != nil && g.root {
-			return fmt.Errorf("%s: xattr %s: %w", to, attr, err)
+		if err := setLocalXattr(m.to, attr, value); err != nil && g.root {
+			return fmt.Errorf("%s: xattr %s: %w", m.to, attr, err)
 		}
 	}
 	return nil

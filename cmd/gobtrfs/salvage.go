@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,35 +18,31 @@ const (
 	mostPlaces = 8       // unreadable places that are told one by one
 )
 
-// file copies the contents of a regular file; runs of zeros become holes, and
-// what cannot be read is reported and left out.
-func (g *getter) file(name, to string, st btrfs.Stat) (err error) {
-	f, err := g.s.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	in, ok := f.(*btrfs.File)
-	if !ok {
-		return &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid}
-	}
-	out, err := g.create(to)
+// file copies the contents of a regular file; runs of zeros become holes.
+func (g *getter) file(m made) (err error) {
+	out, err := g.create(m.to)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	c := &contents{in: in, out: out, size: st.Size, step: func(n int) error {
-		g.bytes += uint64(n)
-		g.progress.show("%s: %s, %s", g.verb, iec(g.bytes), g.progress.elapsed())
-		return g.ctxErr()
-	}}
-	if err := c.copy(); err != nil {
+	if err := g.contents(m.e, func(p []byte, off int64) error { return writeSparse(out, p, off) }); err != nil {
 		return err
 	}
+	return out.Truncate(m.e.Stat.Size)
+}
+
+// contents gives what can be read of a file to put, and reports what cannot.
+func (g *getter) contents(e *btrfs.WalkEntry, put func(p []byte, off int64) error) error {
+	c := &contents{e: e, s: g.s, put: put, step: func(n int) error {
+		g.bytes += uint64(n)
+		g.progress.show("%s: %s, %s", g.verb, iec(g.bytes), g.progress.elapsed())
+		return g.ctx.Err()
+	}}
+	err := c.copy()
 	if len(c.bad) > 0 {
-		g.report(fmt.Errorf("read %s: %s: %w", textName(name), c.places(), c.why))
+		g.report(fmt.Errorf("read %s: %s: %w", textName(e.Path), c.places(), c.why))
 	}
-	return out.Truncate(st.Size)
+	return err
 }
 
 // create makes the file to, or empties it when it is a file that is there and
@@ -67,9 +64,10 @@ func (g *getter) create(to string) (*os.File, error) {
 
 // contents copies what can be read of one file.
 type contents struct {
-	in   *btrfs.File
-	out  *os.File
-	size int64
+	e    *btrfs.WalkEntry
+	s    *btrfs.Subvolume
+	in   *btrfs.File // opened when something cannot be read
+	put  func(p []byte, off int64) error
 	step func(n int) error // told of progress; an error ends the copy
 
 	bad [][2]int64 // places that could not be read, in order
@@ -78,20 +76,44 @@ type contents struct {
 }
 
 func (c *contents) copy() error {
-	buf := make([]byte, min(window, max(c.size, 1)))
-	for off := int64(0); off < c.size; {
-		if next, err := c.in.SeekData(off); err == io.EOF {
+	defer c.close()
+	for chunk, err := range c.e.Chunks() {
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		if err != nil {
+			err = c.pieces(chunk.Off, chunk.Off+chunk.Len)
+		} else {
+			c.row = 0
+			err = errors.Join(c.put(chunk.Data, chunk.Off), c.step(len(chunk.Data)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pieces copies what can be read of [off, end), which cannot be read at once.
+func (c *contents) pieces(off, end int64) error {
+	if err := c.open(); err != nil {
+		c.lost(off, end, err)
+		return nil
+	}
+	buf := make([]byte, min(window, end-off))
+	for off < end {
+		if next, err := c.in.SeekData(off); err == io.EOF || err == nil && next >= end {
 			break
 		} else if err == nil {
 			off = max(off, next)
 		}
-		p := buf[:min(int64(len(buf)), c.size-off)]
+		p := buf[:min(int64(len(buf)), end-off)]
+		if c.row >= mostBad {
+			c.lost(off, end, c.why)
+			break
+		}
 		if err := c.window(p, off); err != nil {
 			return err
-		}
-		if c.row >= mostBad {
-			c.lost(off, c.size, c.why)
-			break
 		}
 		off += int64(len(p))
 		if err := c.step(len(p)); err != nil {
@@ -101,12 +123,34 @@ func (c *contents) copy() error {
 	return nil
 }
 
+func (c *contents) open() error {
+	if c.in != nil {
+		return nil
+	}
+	f, err := c.s.Open(c.e.Path)
+	if err != nil {
+		return err
+	}
+	in, ok := f.(*btrfs.File)
+	if !ok {
+		return errors.Join(fs.ErrInvalid, f.Close())
+	}
+	c.in = in
+	return nil
+}
+
+func (c *contents) close() {
+	if c.in != nil {
+		c.in.Close()
+	}
+}
+
 // window copies len(p) bytes from off: at once, or else in pieces.
 func (c *contents) window(p []byte, off int64) error {
 	n, err := c.in.ReadAt(p, off)
 	if err == nil || err == io.EOF {
 		c.row = 0
-		return writeSparse(c.out, p[:n], off)
+		return c.put(p[:n], off)
 	}
 	piece := badPiece
 	if !btrfs.IsDataError(err) {
@@ -120,7 +164,7 @@ func (c *contents) window(p []byte, off int64) error {
 			c.lost(off+int64(i), off+int64(end), err)
 		} else {
 			c.row = 0
-			if err := writeSparse(c.out, p[i:i+n], off+int64(i)); err != nil {
+			if err := c.put(p[i:i+n], off+int64(i)); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
 	"github.com/gobtrfs/gobtrfs/internal/compress"
@@ -104,21 +105,17 @@ func (r *Reader) read(ctx context.Context, it ondisk.InodeItem, p []byte, off ui
 // piece reads len(p) bytes from the skip-th byte of what the extent gives to the
 // file.
 func (r *Reader) piece(ctx context.Context, it ondisk.InodeItem, p []byte, skip uint64, e ondisk.FileExtent) error {
+	if err := checkExtent(e, skip, uint64(len(p))); err != nil {
+		return err
+	}
 	switch {
-	case e.Encryption != 0 || e.OtherEncoding != 0:
-		return badExtent("unknown encoding", e.Encryption)
 	case e.Type == ondisk.ExtentInline:
 		return r.inline(p, skip, e)
-	case e.Type == ondisk.ExtentPrealloc || e.DiskBytenr == 0:
+	case IsHole(e):
 		clear(p)
 		return nil
-	case e.Type != ondisk.ExtentReg:
-		return badExtent("unknown type", e.Type)
 	}
 	from := e.Offset + skip
-	if from < e.Offset || from+uint64(len(p)) > e.RAMBytes {
-		return badExtent("reaches beyond its data", e.Offset)
-	}
 	if e.Compression != ondisk.CompressNone {
 		b, err := r.decoded(ctx, it, e)
 		if err == nil {
@@ -126,10 +123,36 @@ func (r *Reader) piece(ctx context.Context, it ondisk.InodeItem, p []byte, skip 
 		}
 		return err
 	}
-	if from+uint64(len(p)) > e.DiskNumBytes {
-		return badExtent("reaches beyond its place on disk", e.DiskNumBytes)
-	}
 	return r.plain(ctx, it, p, e.DiskBytenr+ondisk.Bytenr(from))
+}
+
+// IsHole tells whether an extent stands for zeros that are nowhere.
+func IsHole(e ondisk.FileExtent) bool {
+	return e.Type == ondisk.ExtentPrealloc || e.Type == ondisk.ExtentReg && e.DiskBytenr == 0
+}
+
+// checkExtent refuses an extent that cannot give n bytes from its skip-th on.
+func checkExtent(e ondisk.FileExtent, skip, n uint64) error {
+	switch {
+	case e.Encryption != 0 || e.OtherEncoding != 0:
+		return badExtent("unknown encoding", e.Encryption)
+	case e.Type == ondisk.ExtentInline || IsHole(e):
+		return nil
+	case e.Type != ondisk.ExtentReg:
+		return badExtent("unknown type", e.Type)
+	}
+	from := e.Offset + skip
+	switch {
+	case uint64(e.DiskBytenr) > math.MaxInt64 || e.DiskNumBytes > math.MaxInt64:
+		return badExtent("lies beyond the largest address", e.DiskBytenr)
+	case from < e.Offset || from+n < from || from+n > e.RAMBytes:
+		return badExtent("reaches beyond its data", e.Offset)
+	case e.Compression == ondisk.CompressNone && from+n > e.DiskNumBytes:
+		return badExtent("reaches beyond its place on disk", e.DiskNumBytes)
+	case e.Compression != ondisk.CompressNone && (e.RAMBytes > maxCompressed || e.DiskNumBytes > maxCompressed):
+		return badExtent("compressed extent too large", max(e.RAMBytes, e.DiskNumBytes))
+	}
+	return nil
 }
 
 func badExtent(reason string, got any) error {
@@ -183,9 +206,6 @@ func (r *Reader) decoded(ctx context.Context, it ondisk.InodeItem, e ondisk.File
 	k := decodedKey{e.DiskBytenr, e.Generation}
 	if b := r.cache.get(k); uint64(len(b)) == e.RAMBytes && b != nil {
 		return b, nil
-	}
-	if e.RAMBytes > maxCompressed || e.DiskNumBytes > maxCompressed {
-		return nil, badExtent("compressed extent too large", max(e.RAMBytes, e.DiskNumBytes))
 	}
 	src := make([]byte, e.DiskNumBytes)
 	if err := r.sectors(ctx, it, src, e.DiskBytenr); err != nil {

@@ -115,6 +115,11 @@ func each(ctx context.Context, t *btree.Tree, from ondisk.Key, fn func(k ondisk.
 	if err != nil {
 		return place(t, from.Objectid, err)
 	}
+	return eachFrom(ctx, t, c, from, fn)
+}
+
+// eachFrom is each with a cursor that stands at from.
+func eachFrom(ctx context.Context, t *btree.Tree, c *btree.Cursor, from ondisk.Key, fn func(k ondisk.Key, data []byte) error) error {
 	for c.Valid() {
 		k := c.Key()
 		if k.Objectid != from.Objectid || k.Type != from.Type {
@@ -193,7 +198,12 @@ func Xattr(ctx context.Context, t *btree.Tree, ino uint64, name string) ([]byte,
 // ListXattr calls fn for all extended attributes in the order of their hashes.
 // The value is fn's to keep. fn may return fs.SkipAll to end early.
 func ListXattr(ctx context.Context, t *btree.Tree, ino uint64, fn func(name string, value []byte) error) error {
-	return each(ctx, t, ondisk.Key{Objectid: ino, Type: ondisk.TypeXattrItem}, func(_ ondisk.Key, data []byte) error {
+	return each(ctx, t, ondisk.Key{Objectid: ino, Type: ondisk.TypeXattrItem}, xattrsIn(t, ino, fn))
+}
+
+// xattrsIn gives what calls fn for the extended attributes of an item.
+func xattrsIn(t *btree.Tree, ino uint64, fn func(name string, value []byte) error) func(ondisk.Key, []byte) error {
+	return func(_ ondisk.Key, data []byte) error {
 		list, err := ondisk.DecodeDirEntries(data)
 		if err != nil {
 			return place(t, ino, err)
@@ -204,7 +214,7 @@ func ListXattr(ctx context.Context, t *btree.Tree, ino uint64, fn func(name stri
 			}
 		}
 		return nil
-	})
+	}
 }
 
 // Readlink reads the target of a symbolic link.
@@ -249,7 +259,13 @@ func Extents(ctx context.Context, t *btree.Tree, ino, from, to uint64, fn func(o
 	if c.Valid() && c.Key().Objectid == ino && c.Key().Type == ondisk.TypeExtentData {
 		k.Offset = c.Key().Offset // may reach into the range
 	}
-	return each(ctx, t, k, func(k ondisk.Key, data []byte) error {
+	return each(ctx, t, k, extentsIn(t, ino, from, to, fn))
+}
+
+// extentsIn gives what calls fn for the extent of an item, if it has bytes in
+// [from, to).
+func extentsIn(t *btree.Tree, ino, from, to uint64, fn func(off uint64, e ondisk.FileExtent) error) func(ondisk.Key, []byte) error {
+	return func(k ondisk.Key, data []byte) error {
 		if k.Offset >= to {
 			return fs.SkipAll
 		}
@@ -265,5 +281,5 @@ func Extents(ctx context.Context, t *btree.Tree, ino, from, to uint64, fn func(o
 			return nil
 		}
 		return fn(k.Offset, e)
-	})
+	}
 }
