@@ -31,13 +31,16 @@ type DropReport struct {
 	ExtentsFreed  uint64 // data extents
 	DataFreed     uint64 // bytes
 	Commits       int
+	LockWaits     int    // times that the drop had to wait for other writers
+	MergedReads   uint64 // reads that brought several neighbouring tree blocks at once
 	Stats         DropStats
 }
 
 func reportOf(r cleaner.Report) DropReport {
 	return DropReport{
 		Roots: r.Roots, RootsDone: r.RootsDone, BlocksFreed: r.BlocksFreed, MetadataFreed: r.MetadataFreed,
-		ExtentsFreed: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits, Stats: r.Stats,
+		ExtentsFreed: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits,
+		LockWaits: r.LockWaits, MergedReads: r.MergedReads, Stats: r.Stats,
 	}
 }
 

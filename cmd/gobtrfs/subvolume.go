@@ -311,6 +311,8 @@ type dropJSON struct {
 	DataExtents uint64          `json:"data_extents_freed"`
 	DataFreed   uint64          `json:"data_bytes_freed"`
 	Commits     int             `json:"commits"`
+	LockWaits   int             `json:"lock_waits"`
+	MergedReads uint64          `json:"merged_reads"`
 	Stats       btrfs.DropStats `json:"stats"`
 }
 
@@ -318,7 +320,8 @@ func printDropped(out *output, f deleteFlags, unlinked int, r btrfs.DropReport, 
 	if out.json {
 		return out.document(dropJSON{
 			Unlinked: unlinked, Subvolumes: r.RootsDone, BlocksFreed: r.BlocksFreed, MetaFreed: r.MetadataFreed,
-			DataExtents: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits, Stats: r.Stats,
+			DataExtents: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits,
+			LockWaits: r.LockWaits, MergedReads: r.MergedReads, Stats: r.Stats,
 		})
 	}
 	if f.quiet {
@@ -327,7 +330,7 @@ func printDropped(out *output, f deleteFlags, unlinked int, r btrfs.DropReport, 
 	fmt.Fprintf(out.w, "Dropped %d subvolumes in %s: %s of data in %d extents and %s of metadata in %d tree blocks are free again\n",
 		r.RootsDone, took, out.size(r.DataFreed), r.ExtentsFreed, out.size(r.MetadataFreed), r.BlocksFreed)
 	if f.verbose {
-		fmt.Fprintf(out.w, "Work: %+v, %d commits\n", r.Stats, r.Commits)
+		fmt.Fprintf(out.w, "Work: %+v, %d merged reads, %d commits, %d waits for other writers\n", r.Stats, r.MergedReads, r.Commits, r.LockWaits)
 	}
 	return nil
 }

@@ -26,13 +26,20 @@ type txRefs struct {
 	running *extent.Extents
 	tx      *transaction.Tx
 	changed bool
+	waits   int // for other writers
+}
+
+func (r *txRefs) rlock() {
+	if r.m.RLock() {
+		r.waits++
+	}
 }
 
 func (r *txRefs) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error {
 	if r.tx != nil {
 		return r.tx.Lookup(ctx, at, out)
 	}
-	r.m.RLock()
+	r.rlock()
 	defer r.m.RUnlock()
 	return r.running.Lookup(ctx, at, out)
 }
@@ -45,7 +52,7 @@ func (r *txRefs) Add(ctx context.Context, cs []ref.Change) error {
 
 func (r *txRefs) Size(ctx context.Context) (int, error) {
 	if r.tx == nil {
-		r.m.RLock()
+		r.rlock()
 		defer r.m.RUnlock()
 	}
 	rt, err := r.m.Tree(ctx, ondisk.RootTree)
@@ -65,7 +72,7 @@ func (r *txRefs) Survey(ctx context.Context, parents *ref.Set, data bool, fn fun
 	if r.tx != nil {
 		return r.tx.Survey(ctx, parents, data, fn)
 	}
-	r.m.RLock()
+	r.rlock()
 	defer r.m.RUnlock()
 	return r.running.Survey(ctx, parents, data, fn)
 }
@@ -80,7 +87,7 @@ func (r *txRefs) Version() uint64 {
 	if r.tx != nil {
 		return r.m.Acts()
 	}
-	r.m.RLock()
+	r.rlock()
 	defer r.m.RUnlock()
 	if r.m.Queued() > 0 {
 		return ^uint64(0)

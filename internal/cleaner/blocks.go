@@ -3,6 +3,7 @@ package cleaner
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gobtrfs/gobtrfs/internal/drop"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
@@ -18,6 +19,8 @@ type blocks struct {
 	bufs  sync.Pool // of blocks
 	runs  sync.Pool // of maxRun bytes
 	ahead *ahead
+
+	merged atomic.Uint64 // runs of several blocks
 }
 
 func newBlocks(v *volume.Volume) *blocks {
@@ -28,6 +31,11 @@ func newBlocks(v *volume.Volume) *blocks {
 func (b *blocks) Prefetch(ctx context.Context, ps []drop.Ptr) {
 	b.stop()
 	b.ahead = readAhead(ctx, b.v, &b.runs, ps)
+	for _, r := range b.ahead.runs {
+		if r.left.Load() > 1 {
+			b.merged.Add(1)
+		}
+	}
 }
 
 // stop ends reading ahead.

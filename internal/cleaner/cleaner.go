@@ -56,6 +56,8 @@ type Report struct {
 	ExtentsFreed     uint64 // data extents
 	DataFreed        uint64 // bytes of them on disk
 	Commits          int
+	LockWaits        int    // times that the drop had to wait for somebody else's transaction
+	MergedReads      uint64 // reads that brought several neighbouring blocks at once
 	Stats            drop.Stats
 }
 
@@ -190,7 +192,7 @@ func deadRoot(k ondisk.Key, item ondisk.RootItem) drop.Root {
 func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, err error) {
 	store := c.m.Volume().Store()
 	refs := &txRefs{m: c.m, running: extent.New(extent.Config{Store: store, Tree: c.m.Tree})}
-	blocks := newBlocks(c.m.Volume())
+	blocks, merged := newBlocks(c.m.Volume()), c.report.MergedReads
 	defer blocks.stop()
 	d, err := drop.New(blocks, refs, set, drop.Options{Nodesize: store.Nodesize(), Workers: c.opt.Workers, SweepFactor: c.opt.SweepFactor})
 	if err != nil {
@@ -207,6 +209,7 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 			return false, err
 		}
 		c.steps++
+		c.report.MergedReads = merged + blocks.merged.Load()
 		c.report.Stats = c.past.Plus(d.Stats())
 		c.count()
 		if c.opt.Progress != nil {
@@ -235,6 +238,10 @@ func (c *cleaner) step(ctx context.Context, d *drop.Drop, refs *txRefs) (more bo
 	if err != nil {
 		return false, err
 	}
+	if tx.Waited() {
+		refs.waits++
+	}
+	c.report.LockWaits, refs.waits = c.report.LockWaits+refs.waits, 0
 	refs.tx, refs.changed = tx, false
 	defer func() { refs.tx = nil }()
 	var res drop.Result
@@ -325,7 +332,9 @@ func growth(u transaction.SpaceInfo) uint64 { return u.Unallocated / 4 }
 
 // copied is how many blocks a step may copy at most: the trees that count references, checksums and free space.
 func (c *cleaner) copied(ctx context.Context) (uint64, error) {
-	c.m.RLock()
+	if c.m.RLock() {
+		c.report.LockWaits++
+	}
 	defer c.m.RUnlock()
 	rt, err := c.m.Tree(ctx, ondisk.RootTree)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/roots"
 	"github.com/gobtrfs/gobtrfs/internal/subvol"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
@@ -306,6 +307,7 @@ func foreseeAndDrop(t *testing.T, image string, set []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	used, own := v.Super().BytesUsed, ownBlocks(t, v)
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -315,6 +317,32 @@ func foreseeAndDrop(t *testing.T, image string, set []string) {
 	if plan.Blocks != r.BlocksFreed || plan.Extents != r.ExtentsFreed || plan.DataBytes != r.DataFreed || plan.Reads != r.Stats.Reads {
 		t.Errorf("foreseen %+v, done %+v", plan, r)
 	}
+	// To the byte: what df shows less is the plan, but for what the trees of the volume itself grew or shrank.
+	v = openReadOnly(t, image)
+	defer v.Close()
+	node := int64(v.Nodesize())
+	got := int64(used-v.Super().BytesUsed) - (own-ownBlocks(t, v))*node
+	if want := int64(plan.DataBytes + plan.MetadataBytes); got != want {
+		t.Errorf("%d bytes came back, foreseen were %d", got, want)
+	}
+}
+
+// ownBlocks counts the blocks of all trees but the subvolumes; of the top-level subvolume too, which names the others.
+func ownBlocks(t *testing.T, v *volume.Volume) int64 {
+	t.Helper()
+	ctx := context.Background()
+	seen := map[ondisk.Bytenr]bool{}
+	blocksOf(t, v, v.RootTree().Promise(), seen)
+	blocksOf(t, v, v.ChunkTree().Promise(), seen)
+	if err := roots.All(ctx, v.RootTree(), func(k ondisk.Key, item ondisk.RootItem) error {
+		if id := ondisk.TreeID(k.Objectid); id == ondisk.FSTree || !id.IsSubvolume() {
+			blocksOf(t, v, treeblock.Promise{Bytenr: item.Bytenr, Generation: item.Generation, Level: item.Level}, seen)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return int64(len(seen))
 }
 
 func openReadOnly(t *testing.T, image string) *volume.Volume {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -107,4 +108,46 @@ func TestBesideOthersAndStopped(t *testing.T) {
 	}
 	closeAll(t, v, m)
 	testenv.Check(t, images...)
+}
+
+// Waits for others and merged reads are counted.
+func TestCounters(t *testing.T) {
+	images := testenv.Images(t, "snap30")
+	v, m := open(t, images)
+	ids := subvolumes(t, m)
+	if err := change(m, func(ctx context.Context, tx *transaction.Tx) error { return subvol.Delete(ctx, tx, ids) }); err != nil {
+		t.Fatal(err)
+	}
+	steps := 0
+	var wg sync.WaitGroup
+	r, err := cleaner.Run(context.Background(), m, cleaner.Options{Budget: 20, Progress: func(r cleaner.Report) {
+		if steps++; steps != 1 {
+			return
+		}
+		if r.LockWaits > 0 {
+			t.Errorf("%d waits, but nobody is there to wait for", r.LockWaits)
+		}
+		tx, err := m.Begin(context.Background(), transaction.Need{Items: 1})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		wg.Go(func() {
+			for m.Waiting() == 0 {
+				runtime.Gosched()
+			}
+			if err := tx.End(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}})
+	wg.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", r)
+	if r.LockWaits != 1 || r.MergedReads == 0 || r.MergedReads > r.Stats.Reads/2 || steps < 2 {
+		t.Errorf("%d steps: %+v", steps, r)
+	}
+	closeAll(t, v, m)
 }

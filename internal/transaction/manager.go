@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
@@ -60,6 +61,7 @@ type Manager struct {
 	space *space.Space
 	ext   *extent.Extents
 
+	waiting atomic.Int64 // calls of Begin and RLock that wait for mu
 	mu      sync.RWMutex // held by the writer, or by readers of running trees
 	sb      ondisk.Superblock
 	running bool // a transaction has begun
@@ -196,8 +198,16 @@ func (m *Manager) lastSnapshot(ctx context.Context, id ondisk.TreeID) (ondisk.Ge
 	return t.item.LastSnapshot, nil
 }
 
-// RLock lets the caller read running trees until RUnlock.
-func (m *Manager) RLock() { m.mu.RLock() }
+// RLock lets the caller read running trees until RUnlock. It tells whether it had to wait for a writer.
+func (m *Manager) RLock() (waited bool) {
+	if m.mu.TryRLock() {
+		return false
+	}
+	m.waiting.Add(1)
+	m.mu.RLock()
+	m.waiting.Add(-1)
+	return true
+}
 
 // RUnlock ends what RLock began.
 func (m *Manager) RUnlock() { m.mu.RUnlock() }
@@ -242,6 +252,9 @@ func (m *Manager) Acts() uint64 { return m.ext.Acts() }
 
 // Queued is how many extents have changes that wait. The caller holds the lock, for reading at least.
 func (m *Manager) Queued() int { return m.ext.Queued() }
+
+// Waiting is how many calls of Begin and RLock wait for a writer at the moment.
+func (m *Manager) Waiting() int { return int(m.waiting.Load()) }
 
 // Commits returns how many transactions became durable.
 func (m *Manager) Commits() int {

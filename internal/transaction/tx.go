@@ -24,16 +24,22 @@ type Need struct {
 
 // Tx is the right to change the volume, from Begin to End. Only one goroutine at a time may use it.
 type Tx struct {
-	m    *Manager
-	now  ondisk.Timespec
-	acts uint64 // of the extents when this began
-	dirt bool   // something else than trees and references was changed
-	done bool
+	m      *Manager
+	now    ondisk.Timespec
+	acts   uint64 // of the extents when this began
+	dirt   bool   // something else than trees and references was changed
+	done   bool
+	waited bool
 }
 
 // Begin waits for the write lock and reserves space. It returns ErrNoSpace if there is not enough.
 func (m *Manager) Begin(ctx context.Context, need Need) (*Tx, error) {
-	m.mu.Lock()
+	waited := !m.mu.TryLock()
+	if waited {
+		m.waiting.Add(1)
+		m.mu.Lock()
+		m.waiting.Add(-1)
+	}
 	err := m.err
 	if err == nil {
 		err = m.reserve(ctx, need)
@@ -43,7 +49,7 @@ func (m *Manager) Begin(ctx context.Context, need Need) (*Tx, error) {
 		return nil, err
 	}
 	t := m.opt.Now()
-	return &Tx{m: m, acts: m.ext.Acts(), now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}, nil
+	return &Tx{m: m, waited: waited, acts: m.ext.Acts(), now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}, nil
 }
 
 // start begins a transaction if none is running.
@@ -116,6 +122,9 @@ func (tx *Tx) Fail(err error) error {
 	tx.Abort(err)
 	return err
 }
+
+// Waited tells whether Begin had to wait for somebody else.
+func (tx *Tx) Waited() bool { return tx.waited }
 
 // Manager returns where the transaction belongs.
 func (tx *Tx) Manager() *Manager { return tx.m }
