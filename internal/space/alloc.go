@@ -113,7 +113,7 @@ func (s *Space) Free(ctx context.Context, at ondisk.Bytenr, n uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g, ok := s.Group(at)
-	if !ok || at+ondisk.Bytenr(n) > g.End() || uint64(at-g.Start)%uint64(s.cfg.Sectorsize) != 0 {
+	if !ok || n > uint64(g.End()-at) || uint64(at-g.Start)%uint64(s.cfg.Sectorsize) != 0 {
 		return &ondisk.CorruptError{What: "extent", Tree: ondisk.ExtentTree, Bytenr: at, Slot: -1, Reason: "lies outside block groups", Got: n}
 	}
 	if err := s.load(ctx, g); err != nil {
@@ -156,13 +156,16 @@ func (s *Space) IsFresh(at ondisk.Bytenr) bool {
 	return g.fresh.count(i, i+1) == 1
 }
 
-// Take marks a given range as used, for extents that a log names. It fails if any of it is in use.
+// Take marks a given range as used, for data extents that a log names. It fails if any of it is in use, or not for data.
 func (s *Space) Take(ctx context.Context, at ondisk.Bytenr, n uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g, ok := s.Group(at)
-	if !ok || at+ondisk.Bytenr(n) > g.End() {
+	if !ok || n > uint64(g.End()-at) {
 		return &ondisk.CorruptError{What: "extent", Tree: ondisk.ExtentTree, Bytenr: at, Slot: -1, Reason: "lies outside block groups", Got: n}
+	}
+	if g.Flags&ondisk.BlockGroupData == 0 {
+		return &ondisk.CorruptError{What: "extent", Tree: ondisk.ExtentTree, Bytenr: at, Slot: -1, Reason: "of data lies where there is none", Got: g.Flags}
 	}
 	if err := s.load(ctx, g); err != nil {
 		return err
@@ -181,7 +184,7 @@ func (s *Space) Hold(ctx context.Context, at ondisk.Bytenr, n uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g, ok := s.Group(at)
-	if !ok || at+ondisk.Bytenr(n) > g.End() {
+	if !ok || n > uint64(g.End()-at) {
 		return &ondisk.CorruptError{What: "log block", Bytenr: at, Slot: -1, Reason: "lies outside block groups", Got: n}
 	}
 	if err := s.load(ctx, g); err != nil {
