@@ -22,7 +22,7 @@ type Manifest struct {
 	MountOptions  json.RawMessage     `json:"mount_options"`
 	Super         map[string]any      `json:"super"`
 	Check         []ManifestCheck     `json:"check"`
-	Trees         json.RawMessage     `json:"trees"`
+	Trees         []ManifestTree      `json:"trees"`
 	DeadRoots     json.RawMessage     `json:"roots_with_no_references"`
 	Default       uint64              `json:"default_subvolume"`
 	Subvolumes    []ManifestSubvolume `json:"subvolumes"`
@@ -43,6 +43,15 @@ type ManifestCheck struct {
 	Progs string   `json:"progs"`
 	Exit  int      `json:"exit"`
 	Said  []string `json:"said"`
+}
+
+// ManifestTree counts the items of a tree, and in the extent tree the inline
+// references.
+type ManifestTree struct {
+	Tree       string         `json:"tree"`
+	Kind       string         `json:"kind"`
+	Types      map[string]int `json:"types"`
+	InlineRefs map[string]int `json:"inline_refs"`
 }
 
 // ManifestSubvolume is a subvolume as the kernel lists it.

@@ -74,7 +74,7 @@ func TestDevices(t *testing.T) {
 		"both":          {devs: []device.Device{clone(1), clone(0)}},
 		"one missing":   {devs: []device.Device{clone(1)}, problem: "missing", problems: true},
 		"foreign":       {devs: []device.Device{clone(0), foreign}, open: "uuid"},
-		"stale":         {devs: []device.Device{clone(0), stale}, problems: true},
+		"stale":         {devs: []device.Device{clone(0), stale}, problem: "behind the others", problems: true},
 		"cut off":       {devs: []device.Device{clone(0), cut}, problem: "cut off", problems: true},
 		"twice":         {devs: []device.Device{clone(0), clone(0)}, open: "twice"},
 		"other volume":  {devs: []device.Device{clone(0), other}, open: "different volumes"},

@@ -62,10 +62,10 @@ func (v *Volume) WriteProblem() error {
 		}
 	}
 	switch {
+	case v.stale > 0: // before missing: what is behind is left out, and counts as missing too
+		return fmt.Errorf("%d devices missed commits and are behind the others: the volume can only be read until they are brought up to date", v.stale)
 	case len(v.missing) > 0:
 		return fmt.Errorf("device %d is missing: a degraded volume can only be read yet", v.missing[0])
-	case v.stale > 0:
-		return fmt.Errorf("%d devices are behind the others: the volume can only be read yet", v.stale)
 	case v.seeds > 0 || v.sb.Flags&ondisk.SuperFlagSeeding != 0:
 		return fmt.Errorf("a seeding device is part of the volume: it can only be read yet")
 	case v.sb.Flags&(ondisk.SuperFlagMetadump|ondisk.SuperFlagMetadumpV2) != 0:
