@@ -34,6 +34,8 @@ var (
 	ErrCrossDevice = errors.New("crosses a subvolume border")
 	// ErrRoots: the root tree cannot be read; an older one (Options.Backup) may.
 	ErrRoots = volume.ErrRoots
+	// ErrChunks: the chunk tree cannot be read; Options.Forensic may do without.
+	ErrChunks = volume.ErrChunks
 )
 
 // IsDataError tells whether data of a file could not be read because no copy of it

@@ -9,6 +9,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/device/partition"
+	"github.com/gobtrfs/gobtrfs/internal/forensic"
 	"github.com/gobtrfs/gobtrfs/internal/logtree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
@@ -40,7 +41,16 @@ type Options struct {
 	// NoCleanup leaves half-dropped subvolumes as they are when opening for
 	// writing.
 	NoCleanup bool
+	// Forensic, if not nil, reads a volume whose chunk tree or root tree is lost: all of it is read once in search of blocks, and the
+	// trees are put together from what is found. Implies ReadOnly. ForensicReport tells what was found and what is missing.
+	Forensic *ForensicOptions
 }
+
+// ForensicOptions bound and watch the search of a forensic Open.
+type ForensicOptions = forensic.Options
+
+// ForensicReport tells what the search of a forensic Open found.
+type ForensicReport = forensic.Report
 
 const defaultCacheBytes = 64 << 20
 
@@ -54,9 +64,7 @@ const defaultCacheBytes = 64 << 20
 // is refused, and so are mounted block devices and volumes with features that
 // cannot be written yet (*UnsupportedError names them).
 func Open(ctx context.Context, target string, opt Options) (*Volume, error) {
-	if opt.Backup > 0 {
-		opt.ReadOnly = true
-	}
+	opt.ReadOnly = opt.ReadOnly || opt.Backup > 0 || opt.Forensic != nil
 	devs, err := openTarget(target, opt)
 	if err != nil {
 		return nil, err
@@ -96,11 +104,13 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 	if opt.CacheBytes == 0 {
 		opt.CacheBytes = defaultCacheBytes
 	}
+	opt.ReadOnly = opt.ReadOnly || opt.Forensic != nil
 	vol, err := volume.Open(ctx, devs, volume.Options{
 		ReadOnly:   opt.ReadOnly,
 		CacheBytes: opt.CacheBytes,
 		SuperCopy:  opt.Super - 1,
 		BackupRoot: opt.Backup - 1,
+		Forensic:   opt.Forensic,
 	})
 	if err != nil {
 		return nil, err
@@ -124,6 +134,9 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 	}
 	return v, nil
 }
+
+// ForensicReport tells what a forensic Open found; nil when the volume was opened otherwise.
+func (v *Volume) ForensicReport() *ForensicReport { return v.vol.ForensicReport() }
 
 // replayed replays the log of a volume that is opened read-only, in memory. A log that cannot be replayed is as good
 // as none: the last commit can be read.

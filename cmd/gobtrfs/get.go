@@ -44,6 +44,7 @@ func getCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	cmd.Flags().BoolVar(&direct, "direct", false, "read past the page cache (Linux)")
 	state.flags(cmd, "")
+	state.forensicFlag(cmd)
 	return cmd
 }
 

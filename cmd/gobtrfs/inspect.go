@@ -25,6 +25,7 @@ func dumpSuperCommand() *cobra.Command {
 		},
 	}
 	state.flags(cmd, "s")
+	state.forensicFlag(cmd)
 	return cmd
 }
 
@@ -57,5 +58,6 @@ func dumpTreeCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&tree, "tree", "t", "", "only this tree: a name or an id")
 	cmd.Flags().Uint64VarP(&block, "block", "b", 0, "only the block at this logical address")
 	state.flags(cmd, "")
+	state.forensicFlag(cmd)
 	return cmd
 }

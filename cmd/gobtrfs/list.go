@@ -102,6 +102,7 @@ func lsCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&long, "long", "l", false, "modes, owners, sizes and times")
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "directories too, however deep")
 	state.flags(cmd, "")
+	state.forensicFlag(cmd)
 	out.flags(cmd)
 	return cmd
 }
@@ -213,6 +214,7 @@ func catCommand() *cobra.Command {
 		},
 	}
 	state.flags(cmd, "")
+	state.forensicFlag(cmd)
 	return cmd
 }
 
@@ -241,6 +243,7 @@ func statCommand() *cobra.Command {
 	}
 	out.flags(cmd)
 	state.flags(cmd, "")
+	state.forensicFlag(cmd)
 	return cmd
 }
 

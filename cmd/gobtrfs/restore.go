@@ -23,7 +23,7 @@ func restoreCommand() *cobra.Command {
 		Long: "Copies everything that can be read of a volume into directory DIR, which need not be there.\n" +
 			"What cannot be read is named and left out; the rest is copied, and the exit status is 1.\n" +
 			"Nothing is written outside DIR, and never to the volume. When the newest state is lost, try\n" +
-			"--backup 2 and so on, or another --super.",
+			"--backup 2 and so on, or another --super; when the roots are lost altogether, --forensic.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rules.verb = "restore"
@@ -60,6 +60,7 @@ func restoreCommand() *cobra.Command {
 	fl.BoolVarP(&goOn, "ignore-errors", "i", false, "go on after errors, as it always does")
 	fl.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	state.flags(cmd, "u")
+	state.forensicFlag(cmd)
 	return cmd
 }
 

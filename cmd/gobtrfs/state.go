@@ -15,7 +15,11 @@ const (
 )
 
 // stateFlags choose which state of a damaged volume a command reads.
-type stateFlags struct{ super, backup nthFlag }
+type stateFlags struct {
+	super, backup nthFlag
+	forensic      bool
+	cmd           *cobra.Command
+}
 
 // flags adds --super and --backup to a command; short is a letter for --super, or "".
 func (f *stateFlags) flags(cmd *cobra.Command, short string) {
@@ -24,9 +28,31 @@ func (f *stateFlags) flags(cmd *cobra.Command, short string) {
 	cmd.Flags().Var(&f.backup, "backup", "backup root to use, from 1, the newest (default: the current root)")
 }
 
+// forensicFlag adds --forensic to a command that reads files or trees.
+func (f *stateFlags) forensicFlag(cmd *cobra.Command) {
+	f.cmd = cmd
+	cmd.Flags().BoolVar(&f.forensic, "forensic", false, "search the whole target for what is left of lost trees (slow)")
+}
+
 // readOnly are the options to open the volume for reading.
 func (f *stateFlags) readOnly() btrfs.Options {
-	return btrfs.Options{ReadOnly: true, NoReplay: true, Super: f.super.n, Backup: f.backup.n}
+	opt := btrfs.Options{ReadOnly: true, NoReplay: true, Super: f.super.n, Backup: f.backup.n}
+	if f.forensic {
+		opt.Forensic = &btrfs.ForensicOptions{Progress: f.watch()}
+	}
+	return opt
+}
+
+// watch shows how the search of --forensic goes.
+func (f *stateFlags) watch() func(done, total uint64) {
+	quiet := f.cmd.Flags().Lookup("quiet")
+	p := newProgress(quiet != nil && quiet.Changed)
+	return func(done, total uint64) {
+		p.show("searching: %s of %s, %s", iec(done), iec(total), p.elapsed())
+		if done >= total {
+			p.done()
+		}
+	}
 }
 
 // nthFlag is a flag that holds a number from 1 to most; 0 when it is not given.

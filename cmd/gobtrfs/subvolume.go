@@ -127,6 +127,7 @@ func subListCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&snapshots, "snapshots", "s", false, "only snapshots")
 	cmd.Flags().BoolVarP(&uuids, "uuid", "u", false, "print UUIDs")
 	state.flags(cmd, "")
+	state.forensicFlag(cmd)
 	out.flags(cmd)
 	return cmd
 }

@@ -18,12 +18,16 @@ func withVolume(ctx context.Context, verb, target string, opt btrfs.Options, fn 
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, hint(target, err))
 	}
+	complete := tellFound(verb, v.ForensicReport())
 	err = finishDrops(ctx, v, verb)
 	if err == nil {
 		err = fn(v)
 	}
 	if cerr := v.Close(); cerr != nil {
 		err = errors.Join(err, cerr)
+	}
+	if err == nil && !complete {
+		return silentError(exitFailed)
 	}
 	var silent silentError
 	var usage usageError
@@ -52,9 +56,28 @@ func hint(target string, err error) error {
 		return fmt.Errorf("%s: %w", target, err)
 	}
 	if errors.Is(err, btrfs.ErrRoots) {
-		return fmt.Errorf("%w\nan older state may be readable: try --backup 2 (up to %d); gobtrfs restore gets the files out", err, backupRoots)
+		return fmt.Errorf("%w\nan older state may be readable: try --backup 2 (up to %d), or --forensic; gobtrfs restore gets the files out", err, backupRoots)
+	}
+	if errors.Is(err, btrfs.ErrChunks) {
+		return fmt.Errorf("%w\ngobtrfs restore --forensic gets out what can be found", err)
 	}
 	return err
+}
+
+// tellFound prints what the search of a volume for its trees found, if there was one, and tells whether nothing is missing.
+func tellFound(verb string, r *btrfs.ForensicReport) bool {
+	if r == nil {
+		return true
+	}
+	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, "gobtrfs "+verb+": "+format+"\n", args...) }
+	say("%d tree blocks found in %s; reading the state of generation %d", r.Blocks, iec(r.Read), r.Generation)
+	for _, n := range r.Notes {
+		say("%s", n)
+	}
+	for _, l := range r.Losses {
+		say("lost: %s", l)
+	}
+	return len(r.Losses) == 0
 }
 
 func readOnly() btrfs.Options { return btrfs.Options{ReadOnly: true} }

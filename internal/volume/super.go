@@ -12,6 +12,10 @@ import (
 
 // readSuper reads and verifies copy i of a device's superblock.
 func readSuper(d device.Device, i int) (*ondisk.Superblock, error) {
+	return readSuperAs(d, i, ondisk.DecodeSuper)
+}
+
+func readSuperAs(d device.Device, i int, decode func(b []byte) (*ondisk.Superblock, error)) (*ondisk.Superblock, error) {
 	off := ondisk.SuperOffset(i)
 	if off+ondisk.SuperSize > uint64(max(d.Size(), 0)) {
 		return nil, fmt.Errorf("superblock copy %d: the device ends before it", i+1)
@@ -20,7 +24,7 @@ func readSuper(d device.Device, i int) (*ondisk.Superblock, error) {
 	if _, err := d.ReadAt(b, int64(off)); err != nil {
 		return nil, fmt.Errorf("superblock copy %d: %w", i+1, err)
 	}
-	sb, err := ondisk.DecodeSuper(b)
+	sb, err := decode(b)
 	if err != nil {
 		return nil, fmt.Errorf("superblock copy %d: %w", i+1, err)
 	}

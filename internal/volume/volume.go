@@ -18,6 +18,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/chunk"
 	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/forensic"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/roots"
 	"github.com/gobtrfs/gobtrfs/internal/treeblock"
@@ -31,6 +32,9 @@ type Options struct {
 	SuperCopy int
 	// BackupRoot is the backup root to use, 0 the newest; negative: the current root.
 	BackupRoot int
+	// Forensic, if not nil, searches the devices for the volume's blocks and reads the trees that are found. The volume must be opened
+	// read-only.
+	Forensic *forensic.Options
 }
 
 // Volume is an open volume. Its methods may be called from many goroutines,
@@ -57,6 +61,8 @@ type Volume struct {
 	root   *btree.Tree
 	chunk  *btree.Tree
 
+	search *forensic.Result // nil: the volume was opened by its superblock alone
+
 	mu    sync.Mutex // guards items
 	items []ondisk.DevItem
 }
@@ -70,23 +76,12 @@ type found struct {
 // Open opens the volume on devs, given in any order. When it fails it leaves
 // the devices open.
 func Open(ctx context.Context, devs []device.Device, opt Options) (*Volume, error) {
-	list, err := probe(devs, opt)
+	v := &Volume{opt: opt, all: devs, devs: map[ondisk.DevID]device.Device{}, uuids: map[ondisk.DevID]ondisk.UUID{}, chunks: chunk.NewMap()}
+	list, err := v.find(ctx, devs)
 	if err != nil {
 		return nil, err
 	}
-	v := &Volume{opt: opt, all: devs, devs: map[ondisk.DevID]device.Device{}, uuids: map[ondisk.DevID]ondisk.UUID{}, chunks: chunk.NewMap()}
-	main := newest(list)
-	if err := checkFeatures(main); err != nil {
-		return nil, err
-	}
-	sb := *main
-	v.sb = &sb
-	v.sectorsize, v.nodesize, v.csum = sb.Sectorsize, sb.Nodesize, checksum.Type(sb.CsumType)
-	if opt.BackupRoot >= 0 {
-		if err := v.useBackup(opt.BackupRoot); err != nil {
-			return nil, err
-		}
-	}
+	v.sectorsize, v.nodesize, v.csum = v.sb.Sectorsize, v.sb.Nodesize, checksum.Type(v.sb.CsumType)
 	if err := v.assemble(list); err != nil {
 		return nil, err
 	}
@@ -97,6 +92,31 @@ func Open(ctx context.Context, devs []device.Device, opt Options) (*Volume, erro
 		return nil, err
 	}
 	return v, nil
+}
+
+// find finds the superblock to go by, and which device is which.
+func (v *Volume) find(ctx context.Context, devs []device.Device) ([]found, error) {
+	if v.opt.Forensic != nil {
+		return v.findForensic(ctx, devs)
+	}
+	list, err := probe(devs, v.opt)
+	if err != nil {
+		return nil, err
+	}
+	return list, v.goBy(newest(list))
+}
+
+// goBy takes a superblock for that of the volume.
+func (v *Volume) goBy(main *ondisk.Superblock) error {
+	if err := checkFeatures(main); err != nil {
+		return err
+	}
+	sb := *main
+	v.sb = &sb
+	if v.opt.BackupRoot >= 0 {
+		return v.useBackup(v.opt.BackupRoot)
+	}
+	return nil
 }
 
 func probe(devs []device.Device, opt Options) ([]found, error) {
@@ -178,7 +198,11 @@ func (v *Volume) assemble(list []found) error {
 		}
 	}
 	v.io = chunk.NewIO(v.chunks, v.devs)
-	v.store = treeblock.New(v.io, treeblock.Options{
+	var backend treeblock.Backend = v.io
+	if v.search != nil {
+		backend = v.search.Backend(v.io)
+	}
+	v.store = treeblock.New(backend, treeblock.Options{
 		Nodesize: v.sb.Nodesize, Sectorsize: v.sb.Sectorsize, Csum: checksum.Type(v.sb.CsumType), FSIDs: v.fsids,
 		SuperGeneration: v.sb.Generation, Incompat: v.sb.Incompat, CacheBytes: v.opt.CacheBytes,
 	})
@@ -199,11 +223,11 @@ func (v *Volume) readChunks(ctx context.Context) error {
 	c, err := v.chunk.Seek(ctx, ondisk.Key{})
 	for ; err == nil && c.Valid(); err = c.Next(ctx) {
 		if err := v.chunkItem(c.Key(), c.Data()); err != nil {
-			return fmt.Errorf("chunk tree: %w", err)
+			return fmt.Errorf("%w: %w", ErrChunks, err)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("chunk tree: %w", err)
+		return fmt.Errorf("%w: %w", ErrChunks, err)
 	}
 	return v.checkDevices()
 }
@@ -255,7 +279,7 @@ func (v *Volume) checkDevices() error {
 		if c.Profile() == ondisk.BlockGroupDUP {
 			gone /= 2
 		}
-		if gone > c.Tolerated() && c.Type&(ondisk.BlockGroupMetadata|ondisk.BlockGroupSystem) != 0 && c.Profile() != ondisk.BlockGroupRAID10 {
+		if v.search == nil && gone > c.Tolerated() && c.Type&(ondisk.BlockGroupMetadata|ondisk.BlockGroupSystem) != 0 && c.Profile() != ondisk.BlockGroupRAID10 {
 			return fmt.Errorf("chunk %d needs devices that are missing: name all devices of the volume, separated by commas (%d of %d given)", c.Logical, len(v.devs), v.sb.NumDevices)
 		}
 	}
@@ -277,6 +301,9 @@ func (v *Volume) checkDevices() error {
 // ErrRoots: the tree of roots, to which the superblock points, cannot be read. A
 // backup root may lead to an older one that can.
 var ErrRoots = errors.New("the root tree cannot be read")
+
+// ErrChunks: the chunk tree, which tells where everything lies, cannot be read. Options.Forensic may do without.
+var ErrChunks = errors.New("the chunk tree cannot be read")
 
 func (v *Volume) openRoot(ctx context.Context) error {
 	v.root = btree.New(v.store, ondisk.RootTree, btree.RootPtr{Bytenr: v.sb.Root, Generation: v.sb.Generation, Level: v.sb.RootLevel}, nil)

@@ -1,0 +1,58 @@
+package forensic_test
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gobtrfs/gobtrfs/btrfs"
+	"github.com/gobtrfs/gobtrfs/internal/testenv"
+)
+
+// few are the volumes of the short run.
+var few = []string{"subvolumes", "node-4k", "sector-16k", "mixed", "metadata-uuid", "csum-blake2", "prof-raid1", "prof-raid5", "names"}
+
+// TestLost: whatever of the roots is lost, everything is read that was there. GOBTRFS_ROUNDS=all takes all volumes of the corpus.
+func TestLost(t *testing.T) {
+	names := few
+	if os.Getenv("GOBTRFS_ROUNDS") == "all" {
+		names = testenv.Names(t)
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(name, "exp-") || slices.Contains([]string{"old-roots"}, name) {
+				t.Skip("cannot be read when it is sound")
+			}
+			devs := load(t, name)
+			all, _ := contents(t, given(clones(devs)), btrfs.Options{})
+			for _, d := range damages {
+				t.Run(d.name, func(t *testing.T) {
+					bad, want := clones(devs), maps.Clone(all)
+					d.do(t, bad)
+					got, rep := contents(t, given(bad), btrfs.Options{Forensic: &btrfs.ForensicOptions{}})
+					for _, l := range rep.Losses {
+						if strings.Contains(l, "file data on it") || strings.Contains(l, "cannot be placed") {
+							leaveOutData(got, want)
+							break
+						}
+					}
+					same(t, got, want)
+					if t.Failed() {
+						t.Logf("found: %q\nlost: %q", rep.Notes, rep.Losses)
+					}
+				})
+			}
+		})
+	}
+}
+
+// leaveOutData makes files equal whose data could not be read, as was told.
+func leaveOutData(got, want map[string]string) {
+	for name, text := range got {
+		if head, _, bad := strings.Cut(text, " error after "); bad && strings.HasPrefix(want[name], head) {
+			want[name] = text
+		}
+	}
+}
