@@ -29,8 +29,12 @@ const (
 // before they allocate.
 const MaxExtent = 128 << 10
 
+// Slack is how many bytes of capacity behind dst make Decode faster: there the zstd decoder may copy more than it must.
+const Slack = 16
+
 // Decode decodes an extent's payload src into dst, whose length is the extent's ram_bytes; what the stream does not fill is
-// zeroed. A stream that holds more than dst is corrupt. Inline payloads are exact, others are padded to sectors.
+// zeroed. What lies behind dst, within its capacity and at most Slack bytes, is undefined afterwards. A stream that holds more
+// than dst is corrupt. Inline payloads are exact, others are padded to sectors.
 func Decode(algo uint8, dst, src []byte, sectorsize int, inline bool) error {
 	var n int
 	var err error

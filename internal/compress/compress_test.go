@@ -107,7 +107,7 @@ func checkDecode(t *testing.T, algo uint8, payload, want []byte, inline bool) {
 		ram = roundUp(ram, sector)
 	}
 	got := bytes.Repeat([]byte{0xee}, ram+64)
-	if err := Decode(algo, got[:ram], payload, sector, inline); err != nil {
+	if err := Decode(algo, got[:ram:ram], payload, sector, inline); err != nil {
 		t.Fatalf("%s, %d bytes: %v", Name(algo), len(want), err)
 	}
 	if !bytes.Equal(got[:len(want)], want) {
@@ -387,5 +387,37 @@ func Benchmark(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestSlack: room behind dst changes nothing in dst, nothing is written beyond it
+// or Slack, and what is longer than dst is refused though it would fit.
+func TestSlack(t *testing.T) {
+	for _, algo := range algos {
+		for _, kind := range []string{"zero", "text", "mixed"} {
+			want := sample(kind, 100_000)
+			out, ok := Encode(algo, 0, nil, want, sector)
+			if !ok {
+				t.Fatal("does not pay")
+			}
+			payload := out[:roundUp(len(out), sector)]
+			for _, room := range []int{0, 1, Slack - 1, Slack, Slack + 1, 1000} {
+				const mark = 0xa5
+				b := bytes.Repeat([]byte{mark}, len(want)+room+8)
+				dst := b[: len(want) : len(want)+room]
+				if err := Decode(algo, dst, payload, sector, false); err != nil || !bytes.Equal(dst, want) {
+					t.Errorf("%s, %s, %d behind it: %v", Name(algo), kind, room, err)
+				}
+				for i, c := range b[len(want)+min(room, Slack):] {
+					if c != mark {
+						t.Errorf("%s, %s, %d behind it: byte %d beyond is written", Name(algo), kind, room, i)
+					}
+				}
+				short := b[: len(want)-3 : len(want)+room]
+				if Decode(algo, short, payload, sector, false) == nil {
+					t.Errorf("%s, %s: more than ram_bytes is taken", Name(algo), kind)
+				}
+			}
+		}
 	}
 }

@@ -15,7 +15,7 @@ const zstdMagic = 0xfd2fb528
 // zstdDecoder makes the decoder when it is first needed. Many goroutines may use it at once.
 var zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxWindow(zstdWindow),
-		zstd.WithDecoderMaxMemory(MaxExtent), zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true))
+		zstd.WithDecoderMaxMemory(MaxExtent+Slack), zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true))
 })
 
 // decodeZstd decodes the first frame of src.
@@ -28,7 +28,7 @@ func decodeZstd(dst, src []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	out, err := dec.DecodeAll(src[:size], dst[:0:len(dst)])
+	out, err := dec.DecodeAll(src[:size], dst[:0:min(cap(dst), len(dst)+Slack)])
 	if err != nil {
 		return 0, corrupt("zstd extent", err.Error(), nil, nil)
 	}

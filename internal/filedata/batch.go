@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
+	"github.com/gobtrfs/gobtrfs/internal/compress"
 	"github.com/gobtrfs/gobtrfs/internal/csumtree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
@@ -150,7 +151,7 @@ func (b *Batch) fitPacked(p *Piece) bool {
 	if n := len(b.pieces); n > 0 && b.pieces[n-1].sharesWith(p) {
 		return true
 	}
-	need := int(p.e.DiskNumBytes + p.e.RAMBytes)
+	need := int(p.e.DiskNumBytes+p.e.RAMBytes) + compress.Slack
 	if need > b.Room() {
 		return false
 	}

@@ -149,10 +149,11 @@ func (b *Batch) good(data []byte, sums *csumtree.Sums, i int) bool {
 }
 
 func (b *Batch) unpack(p *Piece, src []byte) []byte {
-	dst := b.take(p.e.RAMBytes)
+	dst := b.take(p.e.RAMBytes + compress.Slack)
 	if dst == nil {
 		return nil
 	}
+	dst = dst[:p.e.RAMBytes]
 	b.stats.Unpacks++
 	if compress.Decode(p.e.Compression, dst, src, int(b.layout.Sectorsize), false) != nil {
 		return nil

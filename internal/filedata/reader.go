@@ -211,7 +211,7 @@ func (r *Reader) decoded(ctx context.Context, it ondisk.InodeItem, e ondisk.File
 	if err := r.sectors(ctx, it, src, e.DiskBytenr); err != nil {
 		return nil, err
 	}
-	b := make([]byte, e.RAMBytes)
+	b := make([]byte, e.RAMBytes, e.RAMBytes+compress.Slack)
 	if err := compress.Decode(e.Compression, b, src, int(r.layout.Sectorsize), false); err != nil {
 		return nil, fmt.Errorf("extent at %d: %w", e.DiskBytenr, err)
 	}
