@@ -126,6 +126,7 @@ func TestRules(t *testing.T) {
 		{"overlap", 5, []item{inode(), fileExtent(0), fileExtent(8192)}, func(b ondisk.Block) {
 			b.SetKey(2, key(257, ondisk.TypeExtentData, 4096))
 		}},
+		{"raid stripe", 5, []item{inode(), fileExtent(0)}, func(b ondisk.Block) { b.SetKey(1, key(257, ondisk.TypeRaidStripe, 0)) }},
 		{"extent type", 5, []item{inode(), fileExtent(0)}, put8(20, 3)},
 		{"compression", 5, []item{inode(), fileExtent(0)}, put8(16, 4)},
 		{"extent length", 5, []item{inode(), fileExtent(0)}, put64(45, 8191)},
