@@ -3,6 +3,7 @@ package btrfs
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/drop"
@@ -19,7 +20,63 @@ type DropOptions struct {
 	Budget   int              // tree blocks freed per commit; 0: chosen
 	Rate     uint64           // bytes of tree blocks a second; 0: as fast as it goes
 	Workers  int              // readers; 0: chosen
-	Progress func(DropReport) // called now and then
+	Progress func(DropReport) // called after each step
+
+	// Pause holds the drop up between two steps; what was done is committed then.
+	Pause *Pause
+	// LowPriority lets other changes of the volume go first: the drop takes small
+	// steps and waits while others want to write.
+	LowPriority bool
+}
+
+// Pause holds up work that was given it, until Resume. The zero value is not paused.
+// All methods may be called at any time from any goroutine.
+type Pause struct {
+	mu   sync.Mutex
+	over chan struct{} // closed by Resume; nil: not paused
+}
+
+// Pause asks the work to stop after the step that it is at.
+func (p *Pause) Pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over == nil {
+		p.over = make(chan struct{})
+	}
+}
+
+// Resume lets the work go on.
+func (p *Pause) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over != nil {
+		close(p.over)
+		p.over = nil
+	}
+}
+
+// Paused tells whether the work is asked to stop.
+func (p *Pause) Paused() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over != nil
+}
+
+// wait returns when the work may go on.
+func (p *Pause) wait(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		over := p.over
+		p.mu.Unlock()
+		if over == nil {
+			return ctx.Err()
+		}
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // DropReport tells what a drop has done.
@@ -33,6 +90,7 @@ type DropReport struct {
 	Commits       int
 	LockWaits     int    // times that the drop had to wait for other writers
 	MergedReads   uint64 // reads that brought several neighbouring tree blocks at once
+	Part          float64 // how far it got, roughly, from 0 to 1; it begins anew where more dead subvolumes appear
 	Stats         DropStats
 }
 
@@ -40,7 +98,7 @@ func reportOf(r cleaner.Report) DropReport {
 	return DropReport{
 		Roots: r.Roots, RootsDone: r.RootsDone, BlocksFreed: r.BlocksFreed, MetadataFreed: r.MetadataFreed,
 		ExtentsFreed: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits,
-		LockWaits: r.LockWaits, MergedReads: r.MergedReads, Stats: r.Stats,
+		LockWaits: r.LockWaits, MergedReads: r.MergedReads, Part: r.Part, Stats: r.Stats,
 	}
 }
 
@@ -79,7 +137,18 @@ func (v *Volume) Drop(ctx context.Context, opt DropOptions) (DropReport, error) 
 	}
 	v.dropping.Lock()
 	defer v.dropping.Unlock()
-	co := cleaner.Options{Budget: opt.Budget, Workers: opt.Workers, Rate: opt.Rate}
+	co := cleaner.Options{Budget: opt.Budget, Workers: opt.Workers, Rate: opt.Rate, Low: opt.LowPriority}
+	if p := opt.Pause; p != nil {
+		co.Gate = func(ctx context.Context) error {
+			if !p.Paused() {
+				return nil
+			}
+			if err := v.mgr.Commit(ctx); err != nil {
+				return err
+			}
+			return p.wait(ctx)
+		}
+	}
 	if opt.Progress != nil {
 		co.Progress = func(r cleaner.Report) { opt.Progress(reportOf(r)) }
 	}

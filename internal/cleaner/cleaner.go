@@ -45,6 +45,11 @@ type Options struct {
 	Commit   bool         // commit after every step, not only when much has gathered
 	Progress func(Report) // called after each step
 
+	// Gate is called before each step, while nobody is kept from working: it may wait as long as it likes. An error ends Run.
+	Gate func(context.Context) error
+	// Low: others go first. Steps are small, and between them it waits for who wants to change the volume.
+	Low bool
+
 	SweepFactor int // see drop.Options
 }
 
@@ -58,6 +63,7 @@ type Report struct {
 	Commits          int
 	LockWaits        int    // times that the drop had to wait for somebody else's transaction
 	MergedReads      uint64 // reads that brought several neighbouring blocks at once
+	Part             float64 // how far it got, roughly: 0 to 1; it begins anew where more dead trees appear
 	Stats            drop.Stats
 }
 
@@ -86,6 +92,10 @@ func Run(ctx context.Context, m *transaction.Manager, opt Options) (Report, erro
 		// Sweeps and big steps hold the volume for longer than who asks for a rate would like.
 		opt.SweepFactor = -1
 		opt.Budget = min(opt.Budget, max(1, int(min(opt.Rate/uint64(m.Volume().Nodesize())/4, DefaultBudget))))
+	}
+	if opt.Low {
+		opt.SweepFactor = -1
+		opt.Budget = min(opt.Budget, lowBudget)
 	}
 	c := &cleaner{m: m, opt: opt, before: m.Stats(), commits: m.Commits(), began: time.Now()}
 	err := c.run(ctx)
@@ -198,13 +208,15 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 	if err != nil {
 		return false, err
 	}
+	ruler := c.newRuler(ctx, blocks, set)
 	for more := true; more; {
-		if err := ctx.Err(); err != nil {
+		if err := c.gate(ctx); err != nil {
 			return false, err
 		}
 		if c.opt.Steps > 0 && c.steps >= c.opt.Steps {
 			return true, nil
 		}
+		began := time.Now()
 		if more, err = c.step(ctx, d, refs); err != nil {
 			return false, err
 		}
@@ -212,10 +224,11 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 		c.report.MergedReads = merged + blocks.merged.Load()
 		c.report.Stats = c.past.Plus(d.Stats())
 		c.count()
+		c.report.Part = ruler.part(d.Roots(), len(set))
 		if c.opt.Progress != nil {
 			c.opt.Progress(c.report)
 		}
-		if err := c.pace(ctx); err != nil {
+		if err := errors.Join(c.pace(ctx), c.yield(ctx, time.Since(began))); err != nil {
 			return false, err
 		}
 	}

@@ -62,6 +62,7 @@ type Manager struct {
 	ext   *extent.Extents
 
 	waiting atomic.Int64 // calls of Begin and RLock that wait for mu
+	asked   atomic.Int64 // calls of Begin
 	mu      sync.RWMutex // held by the writer, or by readers of running trees
 	sb      ondisk.Superblock
 	running bool // a transaction has begun
@@ -255,6 +256,9 @@ func (m *Manager) Queued() int { return m.ext.Queued() }
 
 // Waiting is how many calls of Begin and RLock wait for a writer at the moment.
 func (m *Manager) Waiting() int { return int(m.waiting.Load()) }
+
+// Asked tells how many changes were asked for so far.
+func (m *Manager) Asked() int { return int(m.asked.Load()) }
 
 // Commits returns how many transactions became durable.
 func (m *Manager) Commits() int {

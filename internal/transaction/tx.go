@@ -34,6 +34,7 @@ type Tx struct {
 
 // Begin waits for the write lock and reserves space. It returns ErrNoSpace if there is not enough.
 func (m *Manager) Begin(ctx context.Context, need Need) (*Tx, error) {
+	m.asked.Add(1)
 	waited := !m.mu.TryLock()
 	if waited {
 		m.waiting.Add(1)
