@@ -88,8 +88,8 @@ type DropReport struct {
 	ExtentsFreed  uint64 // data extents
 	DataFreed     uint64 // bytes
 	Commits       int
-	LockWaits     int    // times that the drop had to wait for other writers
-	MergedReads   uint64 // reads that brought several neighbouring tree blocks at once
+	LockWaits     int     // times that the drop had to wait for other writers
+	MergedReads   uint64  // reads that brought several neighbouring tree blocks at once
 	Part          float64 // how far it got, roughly, from 0 to 1; it begins anew where more dead subvolumes appear
 	Stats         DropStats
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,9 +19,10 @@ func checkCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
 			return withVolume(cmd.Context(), "check", args[0], state.readOnly(), func(v *btrfs.Volume) error {
-				p := newProgress(!showProgress)
+				p := newProgressOf(&out, !showProgress && !out.lines)
+				sizes := sizesOf(cmd.Context(), v)
 				rep, err := v.Check(cmd.Context(), btrfs.CheckOptions{Data: data, Progress: func(stage string, done uint64) {
-					p.show("check: %s: %d, %s", stage, done, p.elapsed())
+					p.tell(sizes.state(stage, done))
 				}})
 				p.done()
 				if err != nil {
@@ -39,8 +42,48 @@ func checkCommand() *cobra.Command {
 	fl.BoolVar(&data, "data", false, "read all file data and compare checksums, every copy")
 	fl.BoolVarP(&showProgress, "progress", "p", false, "show progress")
 	state.flags(cmd, "s")
-	out.flags(cmd)
+	out.eventFlags(cmd)
 	return cmd
+}
+
+// checkSizes are what a check of a volume works through.
+type checkSizes struct{ nodesize, blocks, data uint64 }
+
+func sizesOf(ctx context.Context, v *btrfs.Volume) checkSizes {
+	s := checkSizes{nodesize: uint64(v.Info().Nodesize)}
+	groups, err := v.Usage(ctx)
+	if err != nil {
+		return s // the check tells what is wrong; how much there is to do is not known
+	}
+	for _, g := range groups {
+		if strings.EqualFold(g.Type, "data") {
+			s.data += g.Used
+		} else {
+			s.blocks += g.Used / s.nodesize
+		}
+	}
+	return s
+}
+
+// state tells how far a stage of a check got.
+func (z checkSizes) state(stage string, done uint64) state {
+	s := state{verb: "check", stage: stage, part: -1, text: stage, done: struct{}{}}
+	part := func(of uint64) {
+		if of > 0 {
+			s.part = min(1, float64(done)/float64(of))
+		}
+	}
+	switch stage {
+	case "trees":
+		part(z.blocks)
+		s.bytes, s.text = done*z.nodesize, fmt.Sprintf("%d tree blocks", done)
+		s.done = map[string]uint64{"tree_blocks": done}
+	case "data":
+		part(z.data)
+		s.bytes, s.text = done, iec(done)+" of data"
+		s.done = map[string]uint64{"data_bytes": done}
+	}
+	return s
 }
 
 func printReport(out *output, r *btrfs.CheckReport, took string) error {

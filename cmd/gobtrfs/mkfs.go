@@ -114,7 +114,7 @@ func (f *mkfsFlags) run(cmd *cobra.Command, target string) error {
 		devs = append(devs, d)
 	}
 	p := newProgress(f.quiet)
-	f.opt.Progress = func(done, total uint64) { p.show("mkfs: %s of %s, %s", iec(done), iec(total), p.elapsed()) }
+	f.opt.Progress = func(done, total uint64) { p.tell(bytesState("mkfs", done, total)) }
 	res, err := btrfs.Make(cmd.Context(), devs, f.opt)
 	p.done()
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +18,9 @@ type output struct {
 	w    io.Writer
 	json bool
 	raw  bool // sizes in bytes
+
+	lines bool      // with json: one object a line, events and at the end the result
+	began time.Time // of the command
 }
 
 // flags adds --json and --raw to a command.
@@ -27,14 +29,63 @@ func (o *output) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.raw, "raw", false, "print sizes in bytes")
 }
 
-func (o *output) start(cmd *cobra.Command) { o.w = cmd.OutOrStdout() }
+// eventFlags is flags for a long job, which can also print what happens as it does.
+func (o *output) eventFlags(cmd *cobra.Command) {
+	f := cmd.Flags().VarPF((*jsonFlag)(o), "json", "", "print one JSON document; --json=lines prints progress events and the result, one object a line")
+	f.NoOptDefVal = "true"
+	cmd.Flags().BoolVar(&o.raw, "raw", false, "print sizes in bytes")
+}
 
-// document prints v as JSON.
+// jsonFlag is --json, or --json=lines.
+type jsonFlag output
+
+func (f *jsonFlag) Type() string { return "" }
+
+func (f *jsonFlag) String() string {
+	if f.lines {
+		return "lines"
+	}
+	return strconv.FormatBool(f.json)
+}
+
+func (f *jsonFlag) Set(s string) error {
+	f.lines = s == "lines"
+	if f.lines {
+		f.json = true
+		return nil
+	}
+	var err error
+	if f.json, err = strconv.ParseBool(s); err != nil {
+		return usagef("--json=%s: say --json or --json=lines", s)
+	}
+	return nil
+}
+
+func (o *output) start(cmd *cobra.Command) { o.w, o.began = cmd.OutOrStdout(), time.Now() }
+
+// document prints v as JSON: the result.
 func (o *output) document(v any) error {
+	if o.lines {
+		return o.line(resultEvent{Event: "result", Seconds: time.Since(o.began).Seconds(), Result: v})
+	}
 	enc := json.NewEncoder(o.w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// line prints an event.
+func (o *output) line(event any) error {
+	enc := json.NewEncoder(o.w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(event)
+}
+
+// resultEvent is the last line of --json=lines.
+type resultEvent struct {
+	Event   string  `json:"event"`
+	Seconds float64 `json:"seconds"` // since the command began
+	Result  any     `json:"result"`  // the document that --json prints
 }
 
 func (o *output) size(n uint64) string {
@@ -110,52 +161,6 @@ func b64(name string) string {
 	}
 	return base64.StdEncoding.EncodeToString([]byte(name))
 }
-
-// progress tells how a long job goes: a line that is rewritten on a terminal, a
-// line every few seconds elsewhere, nothing when quiet.
-type progress struct {
-	w     io.Writer
-	quiet bool
-	tty   bool
-	start time.Time
-	last  time.Time
-	wrote bool
-}
-
-func newProgress(quiet bool) *progress {
-	fi, err := os.Stderr.Stat()
-	tty := err == nil && fi.Mode()&os.ModeCharDevice != 0
-	return &progress{w: os.Stderr, quiet: quiet, tty: tty, start: time.Now(), last: time.Now()}
-}
-
-// show prints what now if it is time for it.
-func (p *progress) show(format string, args ...any) {
-	every := 5 * time.Second
-	if p.tty {
-		every = 100 * time.Millisecond
-	}
-	if p.quiet || time.Since(p.last) < every {
-		return
-	}
-	p.last = time.Now()
-	text := fmt.Sprintf(format, args...)
-	if p.tty {
-		fmt.Fprintf(p.w, "\r\x1b[K%s", text)
-	} else {
-		fmt.Fprintln(p.w, text)
-	}
-	p.wrote = true
-}
-
-// done ends the line.
-func (p *progress) done() {
-	if p.tty && p.wrote {
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
-}
-
-// elapsed is the time since the job began, for people.
-func (p *progress) elapsed() string { return short(time.Since(p.start)) }
 
 func short(d time.Duration) string {
 	switch {

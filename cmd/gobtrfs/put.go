@@ -161,7 +161,7 @@ func (p *putter) copy(out *btrfs.File, in *os.File) error {
 		}
 		off += int64(n)
 		p.bytes += uint64(n)
-		p.progress.show("put: %s, %s", iec(p.bytes), p.progress.elapsed())
+		p.progress.tell(state{verb: "put", part: -1, bytes: p.bytes, text: iec(p.bytes)})
 		if rerr == io.EOF || rerr == io.ErrUnexpectedEOF {
 			return out.Truncate(off)
 		}

@@ -35,7 +35,7 @@ func (g *getter) file(m made) (err error) {
 func (g *getter) contents(e *btrfs.WalkEntry, put func(p []byte, off int64) error) error {
 	c := &contents{e: e, s: g.s, put: put, step: func(n int) error {
 		g.bytes += uint64(n)
-		g.progress.show("%s: %s, %s", g.verb, iec(g.bytes), g.progress.elapsed())
+		g.progress.tell(state{verb: g.verb, part: -1, bytes: g.bytes, text: iec(g.bytes)})
 		return g.ctx.Err()
 	}}
 	err := c.copy()

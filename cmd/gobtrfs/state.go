@@ -48,7 +48,7 @@ func (f *stateFlags) watch() func(done, total uint64) {
 	quiet := f.cmd.Flags().Lookup("quiet")
 	p := newProgress(quiet != nil && quiet.Changed)
 	return func(done, total uint64) {
-		p.show("searching: %s of %s, %s", iec(done), iec(total), p.elapsed())
+		p.tell(bytesState("searching", done, total))
 		if done >= total {
 			p.done()
 		}

@@ -258,7 +258,7 @@ func subDeleteCommand() *cobra.Command {
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
 	fl.BoolVar(&f.direct, "direct", false, "read and write past the page cache (Linux)")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print work counters")
-	out.flags(cmd)
+	out.eventFlags(cmd)
 	return cmd
 }
 
@@ -283,15 +283,24 @@ func deleteSubvolumes(cmd *cobra.Command, v *btrfs.Volume, out *output, f delete
 	if f.noDrop {
 		return nil
 	}
-	p := newProgress(f.quiet || out.json)
+	p := newProgressOf(out, f.quiet)
 	rep, err := v.Drop(ctx, btrfs.DropOptions{Budget: f.budget, Rate: uint64(f.rate), Progress: func(r btrfs.DropReport) {
-		p.show("dropping: %d of %d subvolumes, %d tree blocks and %s of data freed, %s", r.RootsDone, r.Roots, r.BlocksFreed, iec(r.DataFreed), p.elapsed())
+		p.tell(dropState(r, len(paths)))
 	}})
 	p.done()
 	if err != nil {
 		return err
 	}
 	return printDropped(out, f, len(paths), rep, p.elapsed())
+}
+
+// dropState tells how far a drop got.
+func dropState(r btrfs.DropReport, unlinked int) state {
+	doc := dropDoc(r, unlinked)
+	return state{
+		verb: "dropping", part: r.Part, bytes: r.MetadataFreed + r.DataFreed, done: doc,
+		text: fmt.Sprintf("%d of %d subvolumes, %s in %d tree blocks and %s of data freed", r.RootsDone, r.Roots, iec(r.MetadataFreed), r.BlocksFreed, iec(r.DataFreed)),
+	}
 }
 
 // planFor works out what a deletion would give back; without paths, what finishing
@@ -317,13 +326,17 @@ type dropJSON struct {
 	Stats       btrfs.DropStats `json:"stats"`
 }
 
+func dropDoc(r btrfs.DropReport, unlinked int) dropJSON {
+	return dropJSON{
+		Unlinked: unlinked, Subvolumes: r.RootsDone, BlocksFreed: r.BlocksFreed, MetaFreed: r.MetadataFreed,
+		DataExtents: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits,
+		LockWaits: r.LockWaits, MergedReads: r.MergedReads, Stats: r.Stats,
+	}
+}
+
 func printDropped(out *output, f deleteFlags, unlinked int, r btrfs.DropReport, took string) error {
 	if out.json {
-		return out.document(dropJSON{
-			Unlinked: unlinked, Subvolumes: r.RootsDone, BlocksFreed: r.BlocksFreed, MetaFreed: r.MetadataFreed,
-			DataExtents: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits,
-			LockWaits: r.LockWaits, MergedReads: r.MergedReads, Stats: r.Stats,
-		})
+		return out.document(dropDoc(r, unlinked))
 	}
 	if f.quiet {
 		return nil

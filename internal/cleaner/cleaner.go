@@ -61,8 +61,8 @@ type Report struct {
 	ExtentsFreed     uint64 // data extents
 	DataFreed        uint64 // bytes of them on disk
 	Commits          int
-	LockWaits        int    // times that the drop had to wait for somebody else's transaction
-	MergedReads      uint64 // reads that brought several neighbouring blocks at once
+	LockWaits        int     // times that the drop had to wait for somebody else's transaction
+	MergedReads      uint64  // reads that brought several neighbouring blocks at once
 	Part             float64 // how far it got, roughly: 0 to 1; it begins anew where more dead trees appear
 	Stats            drop.Stats
 }
