@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/device"
@@ -192,15 +193,22 @@ func FuzzRestore(f *testing.F) {
 	if code := run(f.Context(), []string{"mkfs", "-q", "--size", "128M", image}); code != 0 {
 		f.Fatal("no volume")
 	}
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	said, err := os.OpenFile(filepath.Join(testenv.Scratch(f), "said"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	must(f, err)
+	f.Cleanup(func() { said.Close() })
 	stdout, stderr := os.Stdout, os.Stderr
 	f.Cleanup(func() { os.Stdout, os.Stderr = stdout, stderr })
 	copyOut := func(t *testing.T, args ...string) {
 		before := outside(t, dir, to)
-		os.Stdout, os.Stderr = null, null
+		must(t, said.Truncate(0))
+		os.Stdout, os.Stderr = said, said
 		code := run(t.Context(), args)
 		os.Stdout, os.Stderr = stdout, stderr
+		text, err := os.ReadFile(said.Name())
+		must(t, err)
+		if i := bytes.IndexFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); i >= 0 {
+			t.Errorf("%s writes control characters: %q", args[0], text)
+		}
 		if code != 0 && code != 1 {
 			t.Errorf("%s: exit %d", args[0], code)
 		}

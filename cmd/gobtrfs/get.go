@@ -200,7 +200,7 @@ func (g *getter) matches(e *btrfs.WalkEntry) bool {
 func (g *getter) report(err error) {
 	g.failed++
 	g.progress.done()
-	fmt.Fprintf(os.Stderr, "gobtrfs %s: %s\n", g.verb, err)
+	fmt.Fprintf(os.Stderr, "gobtrfs %s: %s\n", g.verb, plainText(err.Error()))
 }
 
 // safeName tells whether a name from a volume names a file in the directory that

@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string) int {
 		fmt.Fprintln(os.Stderr, "gobtrfs: interrupted: what was committed stays; run the command again to carry on")
 		return exitFailed
 	}
-	fmt.Fprintln(os.Stderr, "gobtrfs "+err.Error())
+	fmt.Fprintln(os.Stderr, plainText("gobtrfs "+err.Error()))
 	return exitFailed
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -148,10 +149,27 @@ func (f *sizeFlag) Set(s string) error {
 
 // textName gives a name for people: bytes that are no UTF-8 are escaped.
 func textName(name string) string {
-	if utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl) {
 		return name
 	}
 	return strconv.Quote(name)
+}
+
+// plainText makes a message safe for a terminal: names in it may come from a volume, and hold anything.
+func plainText(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r != '\n' && (unicode.IsControl(r) || r == utf8.RuneError && n == 1) {
+			for _, c := range []byte(s[:n]) {
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
+		} else {
+			b.WriteString(s[:n])
+		}
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // b64 gives the base64 form of a name that is no UTF-8, or "".

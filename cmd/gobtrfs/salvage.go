@@ -53,7 +53,7 @@ func (g *getter) create(to string) (*os.File, error) {
 		return out, err
 	}
 	if !g.overwrite {
-		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s is there already and stays as it is (see --overwrite)\n", g.verb, to)
+		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s is there already and stays as it is (see --overwrite)\n", g.verb, plainText(to))
 		return nil, errSkipped
 	}
 	if fi, lerr := os.Lstat(to); lerr != nil || !fi.Mode().IsRegular() {
