@@ -245,7 +245,7 @@ func allocated() uint64 {
 }
 
 // plain are errors that need no place.
-var plain = []error{volume.ErrRoots, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, cleaner.ErrBalance, filedata.ErrNoChecksum}
+var plain = []error{volume.ErrRoots, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, cleaner.ErrBalance, filedata.ErrNoChecksum}
 
 // wellSaid wants errors of the kinds that callers can tell apart, and of damage also where it is.
 func wellSaid(t *testing.T, err error) {
