@@ -30,8 +30,8 @@ var ErrBalance = errors.New("a balance is under way on the volume; it must end b
 // take some 10 MiB of memory (more made every volume tried slower: touching new memory costs more than another step).
 const DefaultBudget = 1 << 15
 
-// sweepLimit is how many blocks of the extent tree one sweep may rewrite: they stay in memory until the commit.
-const sweepLimit = 1 << 13
+// sweepLimit is how many blocks of the extent tree one sweep may rewrite, and budget: the volume is held for as long.
+const sweepLimit = 1 << 16
 
 // changesPerBlock is how many changes of references a step may make for each block of its budget.
 const changesPerBlock = 4

@@ -15,6 +15,12 @@ import (
 // open opens images for writing.
 func open(t testing.TB, images []string) (*volume.Volume, *transaction.Manager) {
 	t.Helper()
+	return openWith(t, images, 0)
+}
+
+// openWith opens images for writing; so many bytes of tree blocks may be dirty.
+func openWith(t testing.TB, images []string, dirty int64) (*volume.Volume, *transaction.Manager) {
+	t.Helper()
 	ctx := context.Background()
 	devs := make([]device.Device, len(images))
 	for i, p := range images {
@@ -29,7 +35,7 @@ func open(t testing.TB, images []string) (*volume.Volume, *transaction.Manager) 
 		t.Fatal(err)
 	}
 	// Times get onto the volume, and tests compare bytes.
-	m, err := transaction.Open(ctx, v, transaction.Options{Now: func() time.Time { return time.Unix(1700000000, 0) }})
+	m, err := transaction.Open(ctx, v, transaction.Options{DirtyBytes: dirty, Now: func() time.Time { return time.Unix(1700000000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -141,8 +141,14 @@ func dead(t *testing.T, image string) (n int) {
 // weDrop deletes subvolumes and runs the cleaner.
 func weDrop(t *testing.T, image string, names []string, opt cleaner.Options) cleaner.Report {
 	t.Helper()
+	return weDropWith(t, image, names, opt, 0)
+}
+
+// weDropWith does so with a bound on dirty bytes.
+func weDropWith(t *testing.T, image string, names []string, opt cleaner.Options, dirty int64) cleaner.Report {
+	t.Helper()
 	ctx := context.Background()
-	v, m := open(t, []string{image})
+	v, m := openWith(t, []string{image}, dirty)
 	m.RLock()
 	list, err := subvol.List(ctx, m.Tree)
 	m.RUnlock()
@@ -170,6 +176,9 @@ func weDrop(t *testing.T, image string, names []string, opt cleaner.Options) cle
 		t.Fatal(err)
 	}
 	closeAll(t, v, m)
+	if early := v.Store().Stats().Early; (early > 0) != (dirty > 0) {
+		t.Errorf("%d blocks written early", early)
+	}
 	return r
 }
 
@@ -253,6 +262,11 @@ func TestSameAsTheKernel(t *testing.T) {
 				swept += r.Stats.Swept
 				testenv.Check(t, other)
 				same(t, "ours, swept or not", account(t, other), want)
+				// With hardly any memory for changed blocks.
+				other = copyOf(t, image, "other.img")
+				weDropWith(t, other, set, cleaner.Options{SweepFactor: factor}, 8<<10)
+				testenv.Check(t, other)
+				same(t, "ours, written early", account(t, other), want)
 			}
 
 			for _, budget := range []int{1 + rng.IntN(4), 5 + rng.IntN(50)} {

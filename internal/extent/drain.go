@@ -33,7 +33,17 @@ func (x *Extents) ApplyBulk(ctx context.Context, cs []ref.Change) error {
 	if err := x.Drain(ctx); err != nil {
 		return err
 	}
-	return x.apply(ctx, cs, nil)
+	for len(cs) > 0 {
+		n, err := x.pass(ctx, cs, nil)
+		if err != nil {
+			return err
+		}
+		cs = cs[n:]
+		if err := x.writeEarly(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // undo gives back extents that were made and given up in this transaction, before they were in any tree. Those that
@@ -138,6 +148,18 @@ func (x *Extents) pass(ctx context.Context, cs []ref.Change, blocks map[ondisk.B
 		return 0, err
 	}
 	return i, x.free(ctx, &w.gone)
+}
+
+// writeEarly bounds the memory of a transaction that changes much of the trees of references and checksums. Who changes a leaf again has to copy it, so
+// Drain must not write: each round would make the next one necessary.
+func (x *Extents) writeEarly(ctx context.Context) error {
+	if x.cfg.DirtyBytes == 0 || int64(x.cfg.Store.Dirty())*int64(x.size) <= x.cfg.DirtyBytes {
+		return nil
+	}
+	if err := x.cfg.Store.WriteLeaves(ctx, ondisk.ExtentTree); err != nil {
+		return err
+	}
+	return x.cfg.Store.WriteLeaves(ctx, ondisk.CsumTree)
 }
 
 // one works out what becomes of one extent.

@@ -25,11 +25,14 @@ import (
 
 // Config is what an Extents is made from.
 type Config struct {
-	Store         *treeblock.Store
-	Space         *space.Space
-	Sectorsize    uint32
-	Skinny        bool // METADATA_ITEMs instead of EXTENT_ITEMs for tree blocks
-	CsumSize      int
+	Store      *treeblock.Store
+	Space      *space.Space
+	Sectorsize uint32
+	Skinny     bool // METADATA_ITEMs instead of EXTENT_ITEMs for tree blocks
+	CsumSize   int
+	// DirtyBytes is how many bytes of changed tree blocks may gather while many references change: beyond it, leaves are written
+	// before the commit. 0: no bound.
+	DirtyBytes    int64
 	FSID          ondisk.UUID // for headers of tree blocks
 	ChunkTreeUUID ondisk.UUID
 	// Tree returns a tree as the running transaction has it.

@@ -227,6 +227,9 @@ func (x *Extents) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) 
 		if err := x.free(ctx, &gone); err != nil {
 			return 0, err
 		}
+		if err := x.writeEarly(ctx); err != nil {
+			return 0, err
+		}
 	}
 	return swept, nil
 }

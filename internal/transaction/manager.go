@@ -44,7 +44,8 @@ func (e *AbortError) Unwrap() error { return e.Cause }
 
 // Options tell how a volume is written.
 type Options struct {
-	// DirtyBytes is how many bytes of changed tree blocks may gather in memory before End commits; 0: 64 MiB.
+	// DirtyBytes is how many bytes of changed tree blocks may gather in memory before End commits, and before leaves of the trees of references and
+	// checksums are written without waiting for the commit; 0: 64 MiB.
 	DirtyBytes int64
 	// DropLog lets a volume with a log be opened: it was replayed, will be, or is to be lost.
 	DropLog bool
@@ -116,8 +117,13 @@ func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) 
 	if err != nil {
 		return nil, err
 	}
+	early := m.opt.DirtyBytes
+	if m.opt.InMemory {
+		early = 0
+	}
 	m.ext = extent.New(extent.Config{
-		Store: v.Store(), Space: m.space, Sectorsize: m.sb.Sectorsize, Skinny: m.sb.Incompat&ondisk.IncompatSkinnyMetadata != 0,
+		DirtyBytes: early,
+		Store:      v.Store(), Space: m.space, Sectorsize: m.sb.Sectorsize, Skinny: m.sb.Incompat&ondisk.IncompatSkinnyMetadata != 0,
 		CsumSize: v.CsumType().Size(), FSID: m.sb.TreeUUID(), ChunkTreeUUID: root.Data().ChunkTreeUUID(),
 		Tree: m.handle, LastSnapshot: m.lastSnapshot,
 	})

@@ -7,6 +7,8 @@
 //     block) is checked at every read, from the device or from the cache.
 //   - A committed block never changes; readers share it without locks.
 //   - A dirty block belongs to the running transaction, is never evicted, and is checked again before it is written.
+//     It is written when the transaction is committed; leaves of big trees may be written earlier (WriteLeaves), and
+//     are like committed ones from then on.
 //
 // A Store is safe for concurrent use. The bytes of a dirty block are not: who changes trees keeps readers out.
 package treeblock

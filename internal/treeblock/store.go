@@ -39,6 +39,7 @@ type Stats struct {
 	Reads      int64 // copies read
 	BadMirrors int64 // copies that could not be read or were not what the parent promised
 	Written    int64 // blocks written
+	Early      int64 // of them, before their transaction was complete
 }
 
 // Store reads, caches and writes the tree blocks of one volume.
@@ -53,6 +54,7 @@ type Store struct {
 	wg         sync.WaitGroup
 	hits, misses, reads, badMirrors,
 	written atomic.Int64
+	early atomic.Int64
 }
 
 // New returns a Store over backend.
@@ -90,7 +92,7 @@ func (s *Store) SetGeneration(g ondisk.Generation) { s.generation.Store(uint64(g
 // Stats returns the work done so far.
 func (s *Store) Stats() Stats {
 	return Stats{Hits: s.hits.Load(), Misses: s.misses.Load(), Reads: s.reads.Load(),
-		BadMirrors: s.badMirrors.Load(), Written: s.written.Load()}
+		BadMirrors: s.badMirrors.Load(), Written: s.written.Load(), Early: s.early.Load()}
 }
 
 func (s *Store) shard(at ondisk.Bytenr) *shard {

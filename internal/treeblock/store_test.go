@@ -297,6 +297,29 @@ func TestDirty(t *testing.T) {
 	}
 }
 
+// Leaves of one tree can be written early; they are not private any more.
+func TestWriteLeaves(t *testing.T) {
+	m := &mem{blocks: map[ondisk.Bytenr][]byte{}}
+	s := open(m, 0)
+	for i := range 6 {
+		fill(s, ondisk.Bytenr(4096*(i+1)))
+	}
+	other, err := s.Read(t.Context(), promise(4096))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Data().SetOwner(ondisk.UUIDTree)
+	if err := s.WriteLeaves(t.Context(), ondisk.QuotaTree); err != nil {
+		t.Fatal(err)
+	}
+	if s.Dirty() != 1 || len(m.blocks) != 5 || s.Stats().Early != 5 || other.Born() == 0 {
+		t.Errorf("%d dirty, %d written, %+v", s.Dirty(), len(m.blocks), s.Stats())
+	}
+	if b, err := s.Read(t.Context(), promise(8192)); err != nil || b.Born() != 0 {
+		t.Errorf("a leaf that was written: %v", err)
+	}
+}
+
 // What treecheck refuses is not written.
 func TestWriteChecks(t *testing.T) {
 	m := volume(t, 1)

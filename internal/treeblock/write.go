@@ -60,7 +60,18 @@ func (s *Store) Abandon() {
 // committed blocks (the caller still has to flush the devices). After an error all are still dirty.
 // No tree may be changed meanwhile.
 func (s *Store) WriteDirty(ctx context.Context) error {
-	blocks := s.collect()
+	return s.writeOut(ctx, s.collect(func(*Block) bool { return true }))
+}
+
+// WriteLeaves writes the dirty leaves of a tree before the rest of the transaction, so that they need not stay in memory. Nothing that is committed
+// leads to them yet. They are no longer private: who changes one again copies it.
+func (s *Store) WriteLeaves(ctx context.Context, tree ondisk.TreeID) error {
+	blocks := s.collect(func(b *Block) bool { return b.Level() == 0 && b.Owner() == tree })
+	s.early.Add(int64(len(blocks)))
+	return s.writeOut(ctx, blocks)
+}
+
+func (s *Store) writeOut(ctx context.Context, blocks []*Block) error {
 	if err := s.writeAll(ctx, blocks); err != nil {
 		return err
 	}
@@ -78,13 +89,16 @@ func (s *Store) WriteDirty(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) collect() []*Block {
+// collect lists dirty blocks by address.
+func (s *Store) collect(want func(*Block) bool) []*Block {
 	blocks := make([]*Block, 0, s.Dirty())
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, b := range sh.dirty {
-			blocks = append(blocks, b)
+			if want(b) {
+				blocks = append(blocks, b)
+			}
 		}
 		sh.mu.Unlock()
 	}

@@ -41,7 +41,7 @@ func open(d device.Device) (*volume.Volume, *transaction.Manager, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := transaction.Open(ctx, v, transaction.Options{})
+	m, err := transaction.Open(ctx, v, transaction.Options{DirtyBytes: 128 << 10}) // little, so that leaves are written early
 	return v, m, err
 }
 
