@@ -340,7 +340,7 @@ func TestBigSectors(t *testing.T) {
 	src := &memSource{files: map[string]string{
 		"inline": strings.Repeat("i", 2000), "small": strings.Repeat("s", 5000), "d/text": strings.Repeat("text ", 100000), "d/empty": "",
 	}}
-	for _, size := range []uint32{16384, 65536} {
+	for _, size := range []uint32{8192, 16384, 32768, 65536} {
 		images, devs := files(t, 1, 256*mib)
 		mustMake(t, devs, mkfs.Options{Source: src, Sectorsize: size, Compression: "lzo", Shrink: true})
 		v, err := volume.Open(context.Background(), devs, volume.Options{SuperCopy: -1, BackupRoot: -1})

@@ -174,3 +174,14 @@ func TestFreeSpaceTreeNotValid(t *testing.T) {
 	testenv.Umount(t, dir)
 	testenv.Check(t, image)
 }
+
+// TestUnknownChecksum: a volume with an algorithm that is not known is not opened.
+func TestUnknownChecksum(t *testing.T) {
+	dev := device.NewMem(128 * mib)
+	_, err := mkfs.Make(ctx, []device.Device{dev}, mkfs.Options{})
+	must(t, err)
+	editSuper(t, dev, func(sb *ondisk.Superblock) { sb.CsumType = 4 })
+	if _, err := btrfs.OpenDevices(ctx, []device.Device{dev}, btrfs.Options{ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("opened with error %v", err)
+	}
+}
