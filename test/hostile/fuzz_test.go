@@ -322,7 +322,7 @@ func seeds(f *testing.F, victims int) {
 // FuzzImage damages whole small volumes behind right checksums. They can be read to the end, or tell what is wrong; what
 // the check calls sound can be read, and stays sound whatever is then changed.
 func FuzzImage(f *testing.F) {
-	all := victims(f, blocksOf, "node-4k", "mixed", "subvolumes", "comp-mixed", "quota", "special")
+	all := victims(f, blocksOf, "node-4k", "mixed", "subvolumes", "comp-mixed", "quota", "special", "half-drop")
 	seeds(f, len(all))
 	f.Fuzz(func(t *testing.T, image uint8, patches []byte) {
 		d := all[int(image)%len(all)]
