@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"regexp"
 	"runtime/metrics"
 	"slices"
 	"sync/atomic"
@@ -244,6 +245,9 @@ func allocated() uint64 {
 	return s[0].Value.Uint64()
 }
 
+// placed matches errors that tell where.
+var placed = regexp.MustCompile(`(at|block|inode|slot|device) \d|subvolume|tree|superblock`)
+
 // plain are errors that need no place.
 var plain = []error{volume.ErrRoots, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, cleaner.ErrBalance, filedata.ErrNoChecksum}
 
@@ -263,8 +267,8 @@ func wellSaid(t *testing.T, err error) {
 	var data *filedata.ReadError
 	switch {
 	case errors.As(err, &corrupt):
-		if corrupt.What == "" || corrupt.Reason == "" {
-			t.Errorf("%v does not tell what is wrong", err)
+		if corrupt.What == "" || corrupt.Reason == "" || !placed.MatchString(err.Error()) {
+			t.Errorf("%v does not tell what is wrong where", err)
 		}
 	case errors.As(err, &unsupported), errors.As(err, &data):
 	case slices.ContainsFunc(plain, func(e error) bool { return errors.Is(err, e) }):
