@@ -23,8 +23,8 @@ type Device = device.Device
 // Options tell how to open a volume. The zero value opens for writing with
 // defaults.
 type Options struct {
-	// ReadOnly: nothing is written, other readers are let in, a log tree is not
-	// replayed on disk.
+	// ReadOnly: nothing is written, other readers are let in, a log tree is
+	// replayed in memory only. Volume.LogError tells when that failed.
 	ReadOnly bool
 	// CacheBytes bounds the cache of tree blocks; 0 means 64 MiB.
 	CacheBytes int64
@@ -117,7 +117,9 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 	}
 	v := &Volume{vol: vol, opt: opt}
 	if opt.ReadOnly {
-		v.shadow = replayed(ctx, vol, opt)
+		if v.shadow, v.logErr = replayed(ctx, vol, opt); v.logErr != nil && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return v, nil
 	}
 	v.mgr, err = transaction.Open(ctx, vol, transaction.Options{DropLog: true})
@@ -138,17 +140,24 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 // ForensicReport tells what a forensic Open found; nil when the volume was opened otherwise.
 func (v *Volume) ForensicReport() *ForensicReport { return v.vol.ForensicReport() }
 
+// LogError tells why the log of a volume that was opened read-only could not be replayed: what it held is not shown, the
+// last commit is. It is nil when the log was replayed, when there is none, and when the state without it was asked for.
+func (v *Volume) LogError() error { return v.logErr }
+
 // replayed replays the log of a volume that is opened read-only, in memory. A log that cannot be replayed is as good
 // as none: the last commit can be read.
-func replayed(ctx context.Context, vol *volume.Volume, opt Options) *transaction.Manager {
-	if vol.Super().LogRoot == 0 || opt.NoReplay || opt.Backup > 0 {
-		return nil
+func replayed(ctx context.Context, vol *volume.Volume, opt Options) (*transaction.Manager, error) {
+	if vol.Super().LogRoot == 0 || opt.NoReplay || opt.Backup > 0 || opt.Forensic != nil {
+		return nil, nil
 	}
 	m, err := transaction.Open(ctx, vol, transaction.Options{DropLog: true, InMemory: true})
-	if err != nil || logtree.Replay(ctx, m) != nil {
-		return nil
+	if err == nil {
+		err = logtree.Replay(ctx, m)
 	}
-	return m
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // finishOld looks after what a crash or another writer left half done: it counts

@@ -16,6 +16,7 @@ type Volume struct {
 	vol    *volume.Volume
 	mgr    *transaction.Manager // nil when read-only
 	shadow *transaction.Manager // when read-only: the replay of a log, in memory; else nil
+	logErr error                // why there is none though there is a log
 	opt    Options
 	target string
 	found  int // dead subvolumes found when it was opened

@@ -18,7 +18,7 @@ func checkCommand() *cobra.Command {
 		Use: "check TARGET", Short: "Prove a volume sound, or list what is not; read-only", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
-			return withVolume(cmd.Context(), "check", args[0], state.readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "check", args[0], state.onDisk(), func(v *btrfs.Volume) error {
 				p := newProgressOf(&out, !showProgress && !out.lines)
 				sizes := sizesOf(cmd.Context(), v)
 				rep, err := v.Check(cmd.Context(), btrfs.CheckOptions{Data: data, Progress: func(stage string, done uint64) {

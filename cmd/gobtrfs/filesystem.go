@@ -22,7 +22,7 @@ func fsShowCommand() *cobra.Command {
 		Use: "show TARGET", Short: "Tell what a volume is", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
-			return withVolume(cmd.Context(), "filesystem show", args[0], state.readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "filesystem show", args[0], state.onDisk(), func(v *btrfs.Volume) error {
 				i := v.Info()
 				if out.json {
 					return out.document(i)

@@ -19,7 +19,7 @@ func dumpSuperCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dump-super TARGET", Short: "Print the superblock", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withVolume(cmd.Context(), "inspect dump-super", args[0], state.readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "inspect dump-super", args[0], state.onDisk(), func(v *btrfs.Volume) error {
 				return v.DumpSuper(cmd.OutOrStdout())
 			})
 		},
@@ -50,7 +50,7 @@ func dumpTreeCommand() *cobra.Command {
 				}
 				id = uint64(n)
 			}
-			return withVolume(cmd.Context(), "inspect dump-tree", args[0], state.readOnly(), func(v *btrfs.Volume) error {
+			return withVolume(cmd.Context(), "inspect dump-tree", args[0], state.onDisk(), func(v *btrfs.Volume) error {
 				return v.DumpTree(cmd.Context(), cmd.OutOrStdout(), id, block)
 			})
 		},

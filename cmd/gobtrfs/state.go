@@ -34,9 +34,16 @@ func (f *stateFlags) forensicFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.forensic, "forensic", false, "search the whole target for what is left of lost trees (slow)")
 }
 
+// onDisk are the options to see what lies on the disk: a log is left alone.
+func (f *stateFlags) onDisk() btrfs.Options {
+	opt := f.readOnly()
+	opt.NoReplay = true
+	return opt
+}
+
 // readOnly are the options to open the volume for reading.
 func (f *stateFlags) readOnly() btrfs.Options {
-	opt := btrfs.Options{ReadOnly: true, NoReplay: true, Super: f.super.n, Backup: f.backup.n}
+	opt := btrfs.Options{ReadOnly: true, Super: f.super.n, Backup: f.backup.n}
 	if f.forensic {
 		opt.Forensic = &btrfs.ForensicOptions{Progress: f.watch()}
 	}

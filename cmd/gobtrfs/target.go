@@ -19,6 +19,9 @@ func withVolume(ctx context.Context, verb, target string, opt btrfs.Options, fn 
 		return fmt.Errorf("%s: %w", verb, hint(target, err))
 	}
 	complete := tellFound(verb, v.ForensicReport())
+	if err := v.LogError(); err != nil {
+		fmt.Fprintln(os.Stderr, plainText(fmt.Sprintf("gobtrfs %s: warning: %s: the log of the last fsyncs cannot be replayed, what they wrote is not shown: %v", verb, target, err)))
+	}
 	err = finishDrops(ctx, v, verb)
 	if err == nil {
 		err = fn(v)
