@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +21,14 @@ func makeSpecial(to string, st btrfs.Stat) error {
 		return &fs.PathError{Op: "mknod", Path: to, Err: err}
 	}
 	return nil
+}
+
+// widen makes the pipe that w may be hold more, so that fewer changes of process
+// carry the same bytes.
+func widen(w io.Writer) {
+	if f, ok := w.(*os.File); ok {
+		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20) // advice
+	}
 }
 
 func setLocalXattr(to, name string, value []byte) error {

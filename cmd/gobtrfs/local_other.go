@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -16,6 +17,8 @@ var errLinuxOnly = errors.New("only on Linux")
 func makeSpecial(to string, _ btrfs.Stat) error {
 	return &fs.PathError{Op: "mknod", Path: to, Err: errLinuxOnly}
 }
+
+func widen(io.Writer) {}
 
 func setLocalXattr(string, string, []byte) error { return errLinuxOnly }
 

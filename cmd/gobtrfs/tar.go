@@ -27,6 +27,7 @@ type tarer struct {
 // tar writes files and trees to w. Each is called what it is called in its
 // directory, the root ".".
 func (g *getter) tar(srcs []string, w io.Writer) error {
+	widen(w)
 	buf := bufio.NewWriterSize(w, tarBuffer)
 	t := &tarer{g, tar.NewWriter(buf)}
 	for _, p := range srcs {
