@@ -86,7 +86,18 @@ type search struct {
 	store  *treeblock.Store
 	memo   map[id]bool // nodes that were walked: whether all below is there
 	live   *btree.Tree // the extent tree, if it can tell which blocks are in use; else nil
+
+	complete answer // whether all leaves in use were found
 }
+
+// answer is one that may not have been looked for yet.
+type answer uint8
+
+const (
+	unknown answer = iota
+	yes
+	no
+)
 
 // ErrNothing: the devices hold no block of a volume.
 var ErrNothing = errors.New("no tree block was found: this is no btrfs volume, or all of its metadata is gone")

@@ -26,6 +26,9 @@ func TestLost(t *testing.T) {
 				t.Skip("cannot be read when it is sound")
 			}
 			devs := load(t, name)
+			if strings.HasPrefix(name, "deg-raid") && !strings.HasPrefix(name, "deg-raid1") {
+				t.Skip("what devices are missing is rebuilt by the chunk tree alone")
+			}
 			all, _ := contents(t, given(clones(devs)), btrfs.Options{})
 			for _, d := range damages {
 				t.Run(d.name, func(t *testing.T) {
@@ -51,7 +54,10 @@ func TestLost(t *testing.T) {
 // leaveOutData makes files equal whose data could not be read, as was told.
 func leaveOutData(got, want map[string]string) {
 	for name, text := range got {
-		if head, _, bad := strings.Cut(text, " error after "); bad && strings.HasPrefix(want[name], head) {
+		if !strings.HasPrefix(text, "-") || !strings.HasSuffix(text, " error") {
+			continue
+		}
+		if i := strings.LastIndex(want[name], " "); i > 0 && strings.HasPrefix(text, want[name][:i]) {
 			want[name] = text
 		}
 	}

@@ -20,6 +20,7 @@ type leaf struct {
 	first, last ondisk.Key
 	at          ondisk.Bytenr
 	gen         ondisk.Generation
+	hole        hole // not a leaf: at and gen are of the lost block
 }
 
 // item is an item of a tree.
@@ -39,6 +40,16 @@ type gathering struct {
 	leaves []leaf
 	lost   int // blocks that their parents tell of and that are nowhere
 	put    int // leaves put in the place of what is lost
+	old    int // of these, older ones in the place of lost leaves
+}
+
+// String tells what is lost.
+func (g *gathering) String() string {
+	s := fmt.Sprintf("%d blocks are lost; %d leaves were found in their place", g.lost, g.put)
+	if g.old > 0 {
+		s += fmt.Sprintf(", %d of them older ones: some of it is as it was before", g.old)
+	}
+	return s
 }
 
 // gap is a range of keys below a lost block.
@@ -46,6 +57,7 @@ type gap struct {
 	from, to ondisk.Key // to: zero means no end
 	newest   ondisk.Generation
 	level    uint8 // of the lost block
+	at       ondisk.Bytenr
 }
 
 // walk goes through one tree.
@@ -63,30 +75,20 @@ func (s *search) gather(ctx context.Context, id ondisk.TreeID, root btree.RootPt
 	if root.Level > btree.MaxLevel {
 		p.Level = btree.MaxLevel // cannot be read, and so counts as lost
 	}
-	err := w.below(ctx, p, ondisk.Key{})
-	return w.done(), err
+	if err := w.below(ctx, p, ondisk.Key{}); err != nil {
+		return nil, err
+	}
+	return &w.g, w.settle(ctx)
 }
 
 // gatherAll gives the newest leaves of a tree of which no root is known.
 func (s *search) gatherAll(ctx context.Context, id ondisk.TreeID, sources []source) (*gathering, error) {
 	w := &walk{s: s, id: id, sources: sources}
 	w.g.lost = 1
-	err := w.fill(ctx, gap{newest: s.sb.Generation, level: btree.MaxLevel})
-	return w.done(), err
-}
-
-// done makes sure that leaves do not overlap: a bad parent may have led to some that do.
-func (w *walk) done() *gathering {
-	kept := w.g.leaves[:0]
-	for _, l := range w.g.leaves {
-		if n := len(kept); n > 0 && !kept[n-1].last.Less(l.first) {
-			w.g.lost++
-			continue
-		}
-		kept = append(kept, l)
+	if err := w.fill(ctx, gap{newest: s.sb.Generation, level: btree.MaxLevel}); err != nil {
+		return nil, err
 	}
-	w.g.leaves = kept
-	return &w.g
+	return &w.g, w.settle(ctx)
 }
 
 // below gathers what is below a promised block, whose keys are less than to.
@@ -100,7 +102,7 @@ func (w *walk) below(ctx context.Context, p treeblock.Promise, to ondisk.Key) er
 			return w.lose(ctx, p, to)
 		}
 		if f.items > 0 {
-			w.g.leaves = append(w.g.leaves, leaf{f.first, f.last, f.at, f.gen})
+			w.g.leaves = append(w.g.leaves, f.leaf())
 		}
 		return nil
 	}
@@ -126,7 +128,7 @@ func (w *walk) below(ctx context.Context, p treeblock.Promise, to ondisk.Key) er
 
 func (w *walk) lose(ctx context.Context, p treeblock.Promise, to ondisk.Key) error {
 	w.g.lost++
-	return w.fill(ctx, gap{from: p.FirstKey, to: to, newest: p.Generation, level: p.Level})
+	return w.fill(ctx, gap{from: p.FirstKey, to: to, newest: p.Generation, level: p.Level, at: p.Bytenr})
 }
 
 // leafThere gives the leaf that a parent promises, nil if it is nowhere.
@@ -159,9 +161,27 @@ func (w *walk) fill(ctx context.Context, in gap) error {
 	if err != nil {
 		return err
 	}
+	kind := maybe
+	if in.level > 0 && w.s.live != nil {
+		all, err := w.s.nothingMissing(ctx)
+		if err != nil {
+			return err
+		}
+		if all {
+			kind = none
+		}
+	}
+	if len(list) == 0 {
+		kind = surely
+	}
+	w.g.mark(kind, in)
 	for _, f := range newestApart(list) {
-		w.g.leaves = append(w.g.leaves, leaf{f.first, f.last, f.at, f.gen})
+		w.g.leaves = append(w.g.leaves, f.leaf())
 		w.g.put++
+		if in.level == 0 {
+			w.g.old++
+		}
+		w.g.mark(kind, in)
 	}
 	return nil
 }
@@ -300,6 +320,9 @@ func (s *search) wholeBelow(ctx context.Context, tree ondisk.TreeID, p treeblock
 // eachItem gives the items of leaves to fn. A leaf that cannot be read any more is passed by and told.
 func (s *search) eachItem(ctx context.Context, tree ondisk.TreeID, leaves []leaf, fn func(it item) error) error {
 	for _, l := range leaves {
+		if l.hole != none {
+			continue
+		}
 		b, err := s.store.Read(ctx, treeblock.Promise{Bytenr: l.at, Generation: l.gen, FirstKey: l.first, HasKey: true, Tree: tree})
 		if ctx.Err() != nil {
 			return ctx.Err()

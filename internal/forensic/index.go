@@ -47,6 +47,10 @@ func (f *found) root() btree.RootPtr {
 	return btree.RootPtr{Bytenr: f.at, Generation: f.gen, Level: f.level}
 }
 
+func (f *found) leaf() leaf {
+	return leaf{first: f.first, last: f.last, at: f.at, gen: f.gen}
+}
+
 // index is all blocks that were found.
 type index struct {
 	mu        sync.Mutex // guards the rest during the search

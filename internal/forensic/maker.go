@@ -65,7 +65,7 @@ func (m *maker) leaf(id ondisk.TreeID, list []item) (leaf, []item) {
 	b.SetNrItems(n)
 	m.seal(b)
 	n = max(n, 1)
-	return leaf{list[0].key, list[n-1].key, b.Bytenr(), b.Generation()}, list[n:]
+	return leaf{first: list[0].key, last: list[n-1].key, at: b.Bytenr(), gen: b.Generation()}, list[n:]
 }
 
 // nodes makes the nodes above leaves, which are in order, and gives the root.
@@ -85,7 +85,7 @@ func (m *maker) nodes(id ondisk.TreeID, leaves []leaf) btree.RootPtr {
 			}
 			b.SetNrItems(len(part))
 			m.seal(b)
-			up = append(up, leaf{part[0].first, part[len(part)-1].last, b.Bytenr(), b.Generation()})
+			up = append(up, leaf{first: part[0].first, last: part[len(part)-1].last, at: b.Bytenr(), gen: b.Generation()})
 		}
 		leaves = up
 	}

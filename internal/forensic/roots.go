@@ -85,16 +85,18 @@ func (s *search) findRoots(ctx context.Context) error {
 func (r *rootFinder) items(ctx context.Context) error {
 	s := r.s
 	root := btree.RootPtr{Bytenr: s.sb.Root, Generation: s.sb.Generation, Level: s.sb.RootLevel}
+	ok, err := s.whole(ctx, ondisk.RootTree, root)
+	if err == nil && !ok {
+		err = r.findLive(ctx)
+	}
+	if err == nil && !ok && s.sure {
+		root.Bytenr, err = r.elsewhere(ctx, root)
+	}
+	if err != nil {
+		return err
+	}
 	var g *gathering
-	var err error
 	if s.sure {
-		var ok bool
-		if ok, err = s.whole(ctx, ondisk.RootTree, root); err != nil {
-			return err
-		}
-		if top := s.index.tops[ondisk.RootTree]; !ok && len(top) > 0 && top[0].gen == root.Generation && top[0].level == root.Level {
-			root.Bytenr = top[0].at // the pointer is wrong, not the tree
-		}
 		g, err = s.gather(ctx, ondisk.RootTree, root, nil)
 	} else {
 		g, err = s.gatherAll(ctx, ondisk.RootTree, nil)
@@ -104,7 +106,7 @@ func (r *rootFinder) items(ctx context.Context) error {
 	}
 	switch r.whole = g.lost == 0; {
 	case !r.whole:
-		s.rep.lost("root tree: %d blocks are lost; %d leaves were found in their place", g.lost, g.put)
+		s.rep.lost("root tree: %v", g)
 	case root.Bytenr != s.sb.Root:
 		s.rep.note("root tree: found at %d, where the superblock does not point", root.Bytenr)
 	default:
@@ -117,6 +119,19 @@ func (r *rootFinder) items(ctx context.Context) error {
 		r.item(it)
 		return nil
 	})
+}
+
+// elsewhere gives the address of the root if it is there, in use, but the superblock points to something else.
+func (r *rootFinder) elsewhere(ctx context.Context, root btree.RootPtr) (ondisk.Bytenr, error) {
+	for _, f := range r.s.index.tops[ondisk.RootTree] {
+		if r.s.live == nil || f.gen != root.Generation || f.level != root.Level {
+			break
+		}
+		if used, err := r.s.inUse(ctx, f); used || err != nil {
+			return f.at, err
+		}
+	}
+	return root.Bytenr, nil
 }
 
 func (r *rootFinder) item(it item) {
@@ -211,8 +226,29 @@ func (r *rootFinder) newest(ctx context.Context, id ondisk.TreeID) (best *found,
 	return best, nil
 }
 
-// add makes a root item for a tree by the blocks of it that were found, if there are any. The newest root is the highest block of the
-// newest generation, unless there is a higher one: then that root is lost, or the tree has become lower, and its leaves must do.
+// part tells whether the highest block of a tree's newest generation is not the root: there is a higher one, or another one in use on
+// its level. Then the root is lost, or the tree has become lower.
+func (r *rootFinder) part(ctx context.Context, top *found) (bool, error) {
+	for _, f := range r.s.index.tops[top.owner] {
+		if f.level > top.level {
+			return true, nil
+		}
+	}
+	if r.s.live == nil {
+		return top.level == 0 && len(newestApart(r.s.index.leaves[top.owner])) > 1, nil
+	}
+	for _, f := range r.s.index.blocks {
+		if f.owner != top.owner || f.level < top.level || f == top {
+			continue
+		}
+		if used, err := r.s.inUse(ctx, f); used || err != nil {
+			return used, err
+		}
+	}
+	return false, nil
+}
+
+// add makes a root item for a tree by the blocks of it that were found, if there are any: by its newest root, or else by its leaves.
 func (r *rootFinder) add(ctx context.Context, id ondisk.TreeID) error {
 	top, err := r.newest(ctx, id)
 	if err != nil || top == nil {
@@ -225,8 +261,11 @@ func (r *rootFinder) add(ctx context.Context, id ondisk.TreeID) error {
 	if id.IsSubvolume() {
 		t.item.RootDirid = ondisk.FirstFreeObjectid
 	}
-	high := slices.MaxFunc(r.s.index.tops[id], func(a, b *found) int { return int(a.level) - int(b.level) })
-	if top.level == high.level {
+	part, err := r.part(ctx, top)
+	if err != nil {
+		return err
+	}
+	if !part {
 		t.setRoot(top.root())
 	} else {
 		g, err := r.s.gatherAll(ctx, id, nil)
@@ -240,30 +279,32 @@ func (r *rootFinder) add(ctx context.Context, id ondisk.TreeID) error {
 	return nil
 }
 
-// extents looks at the extent tree before all others: if it is whole and new it tells which blocks are in use.
-func (r *rootFinder) extents(ctx context.Context) error {
+// findLive looks for the newest extent tree, without the root tree: if it is whole it tells which blocks are in use.
+func (r *rootFinder) findLive(ctx context.Context) error {
 	s := r.s
-	if !r.whole {
-		for _, f := range s.index.tops[ondisk.ExtentTree] {
-			if f.gen != s.sb.Generation {
-				break
-			}
-			// Of two that are there the right one is that which knows itself.
-			if err := r.liveBy(ctx, f.root()); err != nil {
-				return err
-			}
-			if s.live == nil {
-				continue
-			}
-			if ok, err := s.inUse(ctx, f); ok || err != nil {
-				return err
-			}
-			s.live = nil
+	for _, f := range s.index.tops[ondisk.ExtentTree] {
+		if f.gen != s.sb.Generation {
+			break
 		}
-		return nil
+		if err := r.liveBy(ctx, f.root()); err != nil {
+			return err
+		}
+		if s.live == nil {
+			continue
+		}
+		// Of two that are there the right one is that which knows itself.
+		if ok, err := s.inUse(ctx, f); ok || err != nil {
+			return err
+		}
+		s.live = nil
 	}
+	return nil
+}
+
+// extents goes by the extent tree that the root tree tells of, if it is whole and new.
+func (r *rootFinder) extents(ctx context.Context) error {
 	t := r.trees[ondisk.ExtentTree]
-	if t == nil || t.item.Generation != s.sb.Generation {
+	if r.s.live != nil || t == nil || t.item.Generation != r.s.sb.Generation {
 		return nil
 	}
 	return r.liveBy(ctx, t.root())
@@ -296,7 +337,7 @@ func (r *rootFinder) mend(ctx context.Context, t *tree) error {
 	if err != nil {
 		return err
 	}
-	r.s.rep.lost("%v: %d blocks are lost; %d leaves were found in their place", t.id(), g.lost, g.put)
+	r.s.rep.lost("%v: %v", t.id(), g)
 	t.setRoot(r.s.made.nodes(t.id(), g.leaves))
 	r.dirty = true
 	return nil
@@ -346,6 +387,9 @@ func (r *rootFinder) adopt(ctx context.Context) error {
 
 // nested looks through one leaf, and gives the subvolumes that it brought back.
 func (r *rootFinder) nested(ctx context.Context, parent ondisk.TreeID, l leaf) (more []*tree, err error) {
+	if l.hole != none {
+		return nil, nil
+	}
 	b, err := r.s.store.Read(ctx, treeblock.Promise{Bytenr: l.at, Generation: l.gen, FirstKey: l.first, HasKey: true, Tree: parent})
 	if err != nil {
 		return nil, ctx.Err()
