@@ -72,9 +72,20 @@ func (io *IO) ReadBlock(ctx context.Context, at ondisk.Bytenr, mirror int, p []b
 	return io.Read(ctx, at, mirror, p)
 }
 
-// WriteBlock is Write; it makes IO a treeblock.Backend.
-func (io *IO) WriteBlock(ctx context.Context, at ondisk.Bytenr, p []byte) error {
-	return io.Write(ctx, at, p)
+// WriteBlocks writes neighbouring blocks, which may lie in several chunks; it makes IO a treeblock.Backend.
+func (io *IO) WriteBlocks(ctx context.Context, at ondisk.Bytenr, p []byte) error {
+	for len(p) > 0 {
+		c, off, err := io.find(at, 1)
+		if err != nil {
+			return err
+		}
+		n := min(uint64(len(p)), c.Length-off)
+		if err := io.Write(ctx, at, p[:n]); err != nil {
+			return err
+		}
+		at, p = at+ondisk.Bytenr(n), p[n:]
+	}
+	return nil
 }
 
 // Read fills p from address at in one of Mirrors(at) ways. For parity profiles

@@ -207,7 +207,7 @@ func (o *overlay) ReadBlock(ctx context.Context, at ondisk.Bytenr, mirror int, p
 	return o.io.ReadBlock(ctx, at, mirror, p)
 }
 
-// WriteBlock refuses: the volume is only read.
-func (o *overlay) WriteBlock(context.Context, ondisk.Bytenr, []byte) error {
+// WriteBlocks refuses: the volume is only read.
+func (o *overlay) WriteBlocks(context.Context, ondisk.Bytenr, []byte) error {
 	return device.ErrReadOnly
 }

@@ -17,8 +17,8 @@ type Backend interface {
 	// Mirrors returns how many copies the address has, 0 if it is not mapped.
 	Mirrors(at ondisk.Bytenr) int
 	ReadBlock(ctx context.Context, at ondisk.Bytenr, mirror int, p []byte) error
-	// WriteBlock writes all copies. It does not keep p.
-	WriteBlock(ctx context.Context, at ondisk.Bytenr, p []byte) error
+	// WriteBlocks writes all copies of one or more neighbouring blocks. It does not keep p.
+	WriteBlocks(ctx context.Context, at ondisk.Bytenr, p []byte) error
 }
 
 // Options describe the volume whose blocks a Store handles.
@@ -55,6 +55,7 @@ type Store struct {
 	hits, misses, reads, badMirrors,
 	written atomic.Int64
 	early atomic.Int64
+	runs  sync.Pool // of buffers for blocks that are written together
 }
 
 // New returns a Store over backend.

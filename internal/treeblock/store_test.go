@@ -15,6 +15,7 @@ const nodesize = 4096
 
 // mem is a backend with two copies of each block.
 type mem struct {
+	writes int
 	mu     sync.Mutex
 	blocks map[ondisk.Bytenr][]byte
 	fault  func(mirror int, p []byte) error
@@ -43,10 +44,13 @@ func (m *mem) ReadBlock(_ context.Context, at ondisk.Bytenr, mirror int, p []byt
 	return nil
 }
 
-func (m *mem) WriteBlock(_ context.Context, at ondisk.Bytenr, p []byte) error {
+func (m *mem) WriteBlocks(_ context.Context, at ondisk.Bytenr, p []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.blocks[at] = append([]byte(nil), p...)
+	m.writes++
+	for ; len(p) > 0; at, p = at+nodesize, p[nodesize:] {
+		m.blocks[at] = append([]byte(nil), p[:nodesize]...)
+	}
 	return nil
 }
 
@@ -88,6 +92,9 @@ func volume(t *testing.T, n int) *mem {
 	}
 	if s.Dirty() != 0 || s.Stats().Written != int64(n) || len(m.blocks) != n {
 		t.Fatalf("%d blocks of %d written, %d dirty", len(m.blocks), n, s.Dirty())
+	}
+	if want := (n + maxRun - 1) / maxRun; m.writes != want {
+		t.Fatalf("%d neighbouring blocks written at %d times, want %d", n, m.writes, want)
 	}
 	return m
 }

@@ -106,33 +106,59 @@ func (s *Store) collect(want func(*Block) bool) []*Block {
 	return blocks
 }
 
+// maxRun is how many neighbouring blocks are written at once.
+const maxRun = 32
+
 // writeAll writes in runs of neighbours, several runs at a time.
 func (s *Store) writeAll(ctx context.Context, blocks []*Block) error {
-	const run = 64
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
-	for part := range slices.Chunk(blocks, run) {
-		g.Go(func() error {
-			for _, b := range part {
-				if err := s.write(ctx, b.data); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	size := ondisk.Bytenr(s.opt.Nodesize)
+	for len(blocks) > 0 {
+		n := 1
+		for n < min(len(blocks), maxRun) && blocks[n].Bytenr() == blocks[n-1].Bytenr()+size {
+			n++
+		}
+		run := blocks[:n]
+		g.Go(func() error { return s.writeRun(ctx, run) })
+		blocks = blocks[n:]
 	}
 	return g.Wait()
 }
 
-func (s *Store) write(ctx context.Context, b ondisk.Block) error {
+// writeRun writes neighbours.
+func (s *Store) writeRun(ctx context.Context, run []*Block) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	for _, b := range run {
+		if err := s.seal(b.data); err != nil {
+			return err
+		}
+	}
+	if len(run) == 1 {
+		return s.backend.WriteBlocks(ctx, run[0].Bytenr(), run[0].data)
+	}
+	buf, _ := s.runs.Get().(*[]byte)
+	if buf == nil {
+		b := make([]byte, 0, maxRun*int(s.opt.Nodesize))
+		buf = &b
+	}
+	defer s.runs.Put(buf)
+	p := (*buf)[:0]
+	for _, b := range run {
+		p = append(p, b.data...)
+	}
+	return s.backend.WriteBlocks(ctx, run[0].Bytenr(), p)
+}
+
+// seal checks a block once more and gives it its checksum.
+func (s *Store) seal(b ondisk.Block) error {
 	b.SetFlags(b.Flags() | ondisk.FlagWritten)
 	if err := treecheck.Check(b, s.context(true)); err != nil {
 		return err
 	}
 	clear(b[:32])
 	checksum.Sum(s.opt.Csum, b[:s.opt.Csum.Size()], b[32:])
-	return s.backend.WriteBlock(ctx, b.Bytenr(), b)
+	return nil
 }

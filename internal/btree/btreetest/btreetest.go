@@ -25,6 +25,7 @@ type Mem struct {
 	// Fault, if not nil, may change the bytes of a copy that is read, or return an error.
 	Fault func(at ondisk.Bytenr, mirror int, p []byte) error
 
+	size   int // of a block
 	mu     sync.Mutex
 	blocks map[ondisk.Bytenr][]byte
 	reads  int
@@ -49,11 +50,13 @@ func (m *Mem) ReadBlock(_ context.Context, at ondisk.Bytenr, mirror int, p []byt
 	return nil
 }
 
-// WriteBlock implements treeblock.Backend.
-func (m *Mem) WriteBlock(_ context.Context, at ondisk.Bytenr, p []byte) error {
+// WriteBlocks implements treeblock.Backend.
+func (m *Mem) WriteBlocks(_ context.Context, at ondisk.Bytenr, p []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.blocks[at] = append([]byte(nil), p...)
+	for ; len(p) > 0; at, p = at+ondisk.Bytenr(m.size), p[m.size:] {
+		m.blocks[at] = append([]byte(nil), p[:m.size]...)
+	}
 	return nil
 }
 
@@ -73,7 +76,7 @@ type Volume struct {
 
 // NewVolume returns an empty volume.
 func NewVolume(nodesize uint32, cacheBytes int64) *Volume {
-	m := &Mem{Copies: 2, blocks: map[ondisk.Bytenr][]byte{}}
+	m := &Mem{Copies: 2, size: int(nodesize), blocks: map[ondisk.Bytenr][]byte{}}
 	store := treeblock.New(m, treeblock.Options{Nodesize: nodesize, Sectorsize: Sectorsize,
 		FSIDs: []ondisk.UUID{FSID()}, SuperGeneration: 1, CacheBytes: cacheBytes})
 	return &Volume{Mem: m, Store: store, Space: &Space{
