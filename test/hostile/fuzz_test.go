@@ -14,6 +14,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/btree"
 	"github.com/gobtrfs/gobtrfs/internal/check"
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
+	"github.com/gobtrfs/gobtrfs/internal/chunk"
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
@@ -265,12 +266,13 @@ func wellSaid(t *testing.T, err error) {
 	var corrupt *ondisk.CorruptError
 	var unsupported *volume.UnsupportedError
 	var data *filedata.ReadError
+	var missing *chunk.MissingError
 	switch {
 	case errors.As(err, &corrupt):
 		if corrupt.What == "" || corrupt.Reason == "" || !placed.MatchString(err.Error()) {
 			t.Errorf("%v does not tell what is wrong where", err)
 		}
-	case errors.As(err, &unsupported), errors.As(err, &data):
+	case errors.As(err, &unsupported), errors.As(err, &data), errors.As(err, &missing):
 	case slices.ContainsFunc(plain, func(e error) bool { return errors.Is(err, e) }):
 	default:
 		t.Errorf("an error of no kind: %T %v", err, err)
