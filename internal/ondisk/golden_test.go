@@ -285,7 +285,7 @@ func FuzzSuper(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	for _, name := range []string{"default", "metadata-uuid", "prof-raid10.d2"} {
+	for _, name := range []string{"metadata-uuid", "prof-raid10.d2"} {
 		f.Add(superOf(f, "../../testdata/corpus/images/"+name+".img.zst"))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
