@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gobtrfs/gobtrfs/btrfs"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
@@ -270,5 +272,53 @@ func TestWalkChanging(t *testing.T) {
 		if want := strings.Repeat(string([]byte{byte(i), 1, 2, 3}), 5000); read[name] != want {
 			t.Errorf("%s reads wrong", name)
 		}
+	}
+}
+
+// counting counts the bytes that are read of a device.
+type counting struct {
+	btrfs.Device
+	bytes atomic.Int64
+}
+
+func (d *counting) ReadAt(p []byte, off int64) (int, error) {
+	d.bytes.Add(int64(len(p)))
+	return d.Device.ReadAt(p, off)
+}
+
+// TestWalkMemory: however long fn takes, no more is read ahead than the memory that
+// was given holds.
+func TestWalkMemory(t *testing.T) {
+	const files, size, memory = 60, 1 << 20, 8 << 20
+	file, err := btrfs.OpenDevice(treeOf(t, files, size), true)
+	must(t, err)
+	dev := &counting{Device: file}
+	v, err := btrfs.OpenDevices(ctx, []btrfs.Device{dev}, btrfs.Options{ReadOnly: true})
+	must(t, err)
+	defer v.Close()
+	done := int64(0)
+	must(t, v.Top().Walk(ctx, ".", btrfs.WalkOptions{Memory: memory}, func(e *btrfs.WalkEntry) error {
+		if done == 0 && e.Stat.IsRegular() { // let the others read what they may
+			for range 100 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		const trees = 1 << 20
+		if ahead := dev.bytes.Load() - done; ahead > memory+size+trees {
+			return fmt.Errorf("%s: %d bytes are read ahead", e.Path, ahead)
+		}
+		for c, err := range e.Chunks() {
+			if err != nil {
+				return err
+			}
+			done += c.Len
+		}
+		return nil
+	}))
+	if done != files*size {
+		t.Errorf("%d bytes came out, want %d", done, files*size)
+	}
+	if read := dev.bytes.Load(); read > files*size*11/10 {
+		t.Errorf("%d bytes were read for %d", read, files*size)
 	}
 }
