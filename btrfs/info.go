@@ -159,6 +159,11 @@ func groupProfile(flags uint64) string {
 	return "single"
 }
 
+// Rescued tells how many sectors of data and how many tree blocks were read from
+// another copy so far, because of a bad one: the volume has damage that is not
+// lost data yet.
+func (v *Volume) Rescued() (sectors, blocks int64) { return v.vol.Rescued() }
+
 // CheckOptions tell what Check looks at.
 type CheckOptions struct {
 	Data     bool                            // read all file data, every copy

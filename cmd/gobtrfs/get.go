@@ -110,6 +110,10 @@ func (g *getter) all(srcs []string, dest string) error {
 }
 
 func (g *getter) result() error {
+	if data, blocks := g.s.Volume().Rescued(); data+blocks > 0 {
+		g.progress.done()
+		fmt.Fprintf(os.Stderr, "gobtrfs %s: damage that other copies made good: %d sectors of data, %d tree blocks\n", g.verb, data, blocks)
+	}
 	if g.failed > 0 {
 		return fmt.Errorf("%d files could not be read or written", g.failed)
 	}

@@ -57,8 +57,8 @@ func TestRestore(t *testing.T) {
 	}{
 		{"bad-meta-both", nil, 1, []string{"file-00033", "no good copy"}},
 		{"bad-data-single", nil, 1, []string{"8192 bytes could not be read", "no good copy"}},
-		{"bad-meta-mirror", nil, 0, nil},
-		{"bad-data-mirror", nil, 0, nil},
+		{"bad-meta-mirror", nil, 0, []string{"0 sectors of data, 1 tree blocks"}},
+		{"bad-data-mirror", nil, 0, []string{"sectors of data, 0 tree blocks"}},
 		{"bad-raid5-data", nil, 0, nil},
 		{"bad-raid6-data", nil, 0, nil},
 		{"stale-raid1", nil, 0, nil},

@@ -73,6 +73,7 @@ type verifier struct {
 }
 
 func (v *verifier) read(ctx context.Context) error {
+	late := 0 // sectors that were bad in the first mirror
 	for mirror := range max(v.r.v.IO().Mirrors(v.at), 1) {
 		v.bad = nil
 		for _, u := range v.todo {
@@ -81,7 +82,13 @@ func (v *verifier) read(ctx context.Context) error {
 			}
 		}
 		if v.todo = v.bad; len(v.todo) == 0 {
+			v.r.v.AddRescued(late)
 			return nil
+		}
+		if mirror == 0 {
+			for _, u := range v.todo {
+				late += u.to - u.from
+			}
 		}
 	}
 	return &ReadError{At: v.at + ondisk.Bytenr(v.todo[0].from*v.ss), Mirrors: v.errs}

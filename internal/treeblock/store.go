@@ -38,6 +38,7 @@ type Stats struct {
 	Misses     int64 // reads that went to the backend
 	Reads      int64 // copies read
 	BadMirrors int64 // copies that could not be read or were not what the parent promised
+	Rescued    int64 // blocks read from another copy because of a bad one
 	Written    int64 // blocks written
 	Early      int64 // of them, before their transaction was complete
 }
@@ -53,7 +54,7 @@ type Store struct {
 	ahead      chan struct{} // slots for reads ahead
 	wg         sync.WaitGroup
 	hits, misses, reads, badMirrors,
-	written atomic.Int64
+	rescued, written atomic.Int64
 	early atomic.Int64
 	runs  sync.Pool // of buffers for blocks that are written together
 }
@@ -93,7 +94,7 @@ func (s *Store) SetGeneration(g ondisk.Generation) { s.generation.Store(uint64(g
 // Stats returns the work done so far.
 func (s *Store) Stats() Stats {
 	return Stats{Hits: s.hits.Load(), Misses: s.misses.Load(), Reads: s.reads.Load(),
-		BadMirrors: s.badMirrors.Load(), Written: s.written.Load(), Early: s.early.Load()}
+		BadMirrors: s.badMirrors.Load(), Rescued: s.rescued.Load(), Written: s.written.Load(), Early: s.early.Load()}
 }
 
 func (s *Store) shard(at ondisk.Bytenr) *shard {
@@ -214,6 +215,9 @@ func (s *Store) load(ctx context.Context, p Promise, buf ondisk.Block) error {
 			err = s.verify(p, buf)
 		}
 		if err == nil {
+			if m > 0 {
+				s.rescued.Add(1)
+			}
 			return nil
 		}
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -160,7 +160,7 @@ func TestReadFromSecondCopy(t *testing.T) {
 	}
 	s := open(m, 0)
 	b, err := s.Read(t.Context(), promise(4096))
-	if err != nil || b.Bytenr() != 4096 || s.Stats() != (Stats{Misses: 1, Reads: 2, BadMirrors: 1}) {
+	if err != nil || b.Bytenr() != 4096 || s.Stats() != (Stats{Misses: 1, Reads: 2, BadMirrors: 1, Rescued: 1}) {
 		t.Errorf("%v, %+v", err, s.Stats())
 	}
 	gone := errors.New("gone")

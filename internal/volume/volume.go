@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
@@ -62,6 +63,8 @@ type Volume struct {
 	chunk  *btree.Tree
 
 	search *forensic.Result // nil: the volume was opened by its superblock alone
+
+	rescued atomic.Int64 // sectors of data
 
 	mu    sync.Mutex // guards items
 	items []ondisk.DevItem
@@ -331,6 +334,16 @@ func (v *Volume) Tree(ctx context.Context, id ondisk.TreeID) (*btree.Tree, error
 // TreeAt gives a read-only handle of the tree that a root item tells of.
 func (v *Volume) TreeAt(id ondisk.TreeID, item ondisk.RootItem) *btree.Tree {
 	return btree.New(v.store, id, btree.RootPtr{Bytenr: item.Bytenr, Generation: item.Generation, Level: item.Level}, nil)
+}
+
+// AddRescued counts sectors of data that were read from another copy because of a
+// bad one.
+func (v *Volume) AddRescued(n int) { v.rescued.Add(int64(n)) }
+
+// Rescued tells how many sectors of data, and tree blocks, were read from another
+// copy because of a bad one.
+func (v *Volume) Rescued() (sectors, blocks int64) {
+	return v.rescued.Load(), v.store.Stats().Rescued
 }
 
 // HasTree tells whether a tree is there.
