@@ -58,6 +58,7 @@ type ManifestTree struct {
 type ManifestSubvolume struct {
 	ID         uint64 `json:"id"`
 	Path       string `json:"path"`
+	PathB64    string `json:"path_b64"`
 	Parent     uint64 `json:"parent_id"`
 	ReadOnly   bool   `json:"ro"`
 	UUID       string `json:"uuid"`

@@ -184,19 +184,52 @@ func TestSprout(t *testing.T) {
 	}
 }
 
+// TestSubvolumes: the subvolumes of every volume, where and what they are, and the default one, are what the manifests
+// say.
+func TestSubvolumes(t *testing.T) {
+	for _, name := range testenv.Names(t) {
+		if unreadable[name] != "" || name == "sprout" { // its manifest is of the seed
+			continue
+		}
+		m := testenv.ReadManifest(t, name, "")
+		if m.FromTwin != nil {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			v, err := btrfs.Open(ctx, strings.Join(testenv.ReadImages(t, name), ","), btrfs.Options{ReadOnly: true, NoReplay: true})
+			must(t, err)
+			defer v.Close()
+			sameSubvolumes(t, v, m)
+			if d, err := v.DefaultSubvolume(ctx); err != nil || d.ID != m.Default {
+				t.Errorf("default %d, want %d: %v", d.ID, m.Default, err)
+			}
+		})
+	}
+}
+
 func sameSubvolumes(t *testing.T, v *btrfs.Volume, m *testenv.Manifest) {
 	t.Helper()
 	list, err := v.Subvolumes(ctx)
 	must(t, err)
-	got, want := map[string]bool{}, map[string]bool{}
+	id := func(u btrfs.UUID) string {
+		if u == (btrfs.UUID{}) {
+			return ""
+		}
+		return u.String()
+	}
+	var got, want []string
 	for _, s := range list {
-		got[fmt.Sprint(s.ID, " /", strings.TrimPrefix(s.Path, "/"))] = true
+		if !s.Deleted {
+			got = append(got, fmt.Sprintf("%d /%s in %d, read-only %v, %s of %s", s.ID, strings.TrimPrefix(s.Path, "/"), s.Parent, s.ReadOnly, id(s.UUID), id(s.ParentUUID)))
+		}
 	}
 	for _, s := range m.Subvolumes {
-		want[fmt.Sprint(s.ID, " /", strings.TrimPrefix(s.Path, "/"))] = true
+		want = append(want, fmt.Sprintf("%d /%s in %d, read-only %v, %s of %s", s.ID, strings.TrimPrefix(unbase(s.Path, s.PathB64), "/"), s.Parent, s.ReadOnly, s.UUID, s.ParentUUID))
 	}
-	if !maps.Equal(got, want) {
-		t.Errorf("subvolumes %v, want %v", got, want)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("subvolumes %q, want %q", got, want)
 	}
 }
 
