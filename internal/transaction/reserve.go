@@ -13,6 +13,9 @@ import (
 // space, block groups and roots.
 const baseBlocks = 24
 
+// daringBlocks is below what no commit is worth trying.
+const daringBlocks = 4
+
 // SpaceInfo tells how full the volume is.
 type SpaceInfo struct {
 	Data, Metadata, System space.Room
@@ -71,6 +74,12 @@ func (m *Manager) keptForDrops(meta space.Room) uint64 { return m.kept(meta) / 2
 // freed.
 func (m *Manager) reserve(ctx context.Context, need Need) error {
 	committed := false
+	if need.Daring && m.running { // a failure must not take others along
+		if err := m.commit(ctx); err != nil {
+			return err
+		}
+		committed = true
+	}
 	for {
 		m.start(ctx)
 		short := m.short(need)
@@ -105,6 +114,12 @@ func (m *Manager) reserve(ctx context.Context, need Need) error {
 func (m *Manager) short(need Need) uint64 {
 	meta := m.space.Room(ondisk.BlockGroupMetadata)
 	size := uint64(m.sb.Nodesize)
+	if need.Daring {
+		if meta.Free < daringBlocks*size {
+			return ondisk.BlockGroupMetadata
+		}
+		return 0
+	}
 	bytes := baseBlocks*size + m.drainCost()
 	// A leaf is copied for each item and one for its accounting; but a transaction copies no block twice, so not more
 	// than all that there are and what the new items fill.

@@ -20,6 +20,9 @@ type Need struct {
 	// Dropping marks, with Deleting, a step towards dropping whole subvolumes: it may use all of the reserve, because
 	// it is what gives space back when nothing else does.
 	Dropping bool
+	// Daring marks, with Dropping, the last resort: a change that is tried although its commit may find no room. It has
+	// a transaction of its own, so if it fails nothing is lost but the attempt.
+	Daring bool
 }
 
 // Tx is the right to change the volume, from Begin to End. Only one goroutine at a time may use it.
