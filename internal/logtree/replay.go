@@ -95,9 +95,13 @@ func (l *log) take(ctx context.Context, tx *transaction.Tx) (map[ondisk.Bytenr]*
 	for _, s := range l.subs {
 		for _, i := range s.inodes {
 			for _, e := range i.extents {
-				if e.ext.Type != ondisk.ExtentInline && e.ext.DiskBytenr != 0 {
-					all[e.ext.DiskBytenr] = e.ext.DiskNumBytes
+				if e.ext.Type == ondisk.ExtentInline || e.ext.DiskBytenr == 0 {
+					continue
 				}
+				if n, ok := all[e.ext.DiskBytenr]; ok && n != e.ext.DiskNumBytes {
+					return nil, wrongLength(e.ext.DiskBytenr, e.ext.DiskNumBytes)
+				}
+				all[e.ext.DiskBytenr] = e.ext.DiskNumBytes
 			}
 		}
 	}
@@ -110,9 +114,18 @@ func (l *log) take(ctx context.Context, tx *transaction.Tx) (map[ondisk.Bytenr]*
 	if err := tx.Lookup(ctx, at, infos); err != nil {
 		return nil, err
 	}
+	recorded, err := tx.Manager().Volume().Tree(ctx, ondisk.ExtentTree) // nothing has changed yet
+	if err != nil {
+		return nil, err
+	}
 	out := map[ondisk.Bytenr]*taken{}
 	for i, a := range at {
 		if infos[i].Found {
+			if _, err := recorded.Get(ctx, ondisk.Key{Objectid: uint64(a), Type: ondisk.TypeExtentItem, Offset: all[a]}); errors.Is(err, fs.ErrNotExist) {
+				return nil, wrongLength(a, all[a])
+			} else if err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if err := tx.TakeData(ctx, a, all[a]); err != nil {
@@ -121,6 +134,10 @@ func (l *log) take(ctx context.Context, tx *transaction.Tx) (map[ondisk.Bytenr]*
 		out[a] = &taken{len: all[a]}
 	}
 	return out, nil
+}
+
+func wrongLength(at ondisk.Bytenr, n uint64) error {
+	return &ondisk.CorruptError{What: "logged extent", Tree: ondisk.LogTree, Bytenr: at, Slot: -1, Reason: "has another length elsewhere", Got: n}
 }
 
 // replay is the replay of one subvolume's log.
@@ -376,6 +393,14 @@ func fileType(mode uint32) uint8 {
 	return ondisk.FTFile
 }
 
+// wholeOf is the length of what an extent is a part of.
+func wholeOf(x ondisk.FileExtent) uint64 {
+	if x.DiskBytenr != 0 && x.Compression == ondisk.CompressNone {
+		return min(x.RAMBytes, x.DiskNumBytes)
+	}
+	return x.RAMBytes
+}
+
 // extents puts the logged extents in the place of what the file has there.
 func (r *replay) extents(ctx context.Context, i *inode) error {
 	if len(i.extents) == 0 {
@@ -391,8 +416,8 @@ func (r *replay) extents(ctx context.Context, i *inode) error {
 		if end <= e.off {
 			return &ondisk.CorruptError{What: "logged extent", Tree: ondisk.LogTree, Slot: -1, Reason: "has no length or ends behind all", Got: e.ext.NumBytes}
 		}
-		if x := e.ext; x.Type != ondisk.ExtentInline && (x.NumBytes > x.RAMBytes || x.Offset > x.RAMBytes-x.NumBytes) {
-			return &ondisk.CorruptError{What: "logged extent", Tree: ondisk.LogTree, Slot: -1, Reason: "is longer than what it is part of", Got: x.NumBytes, Want: x.RAMBytes}
+		if x, whole := e.ext, wholeOf(e.ext); x.Type != ondisk.ExtentInline && (x.NumBytes > whole || x.Offset > whole-x.NumBytes) {
+			return &ondisk.CorruptError{What: "logged extent", Tree: ondisk.LogTree, Bytenr: x.DiskBytenr, Slot: -1, Reason: "is longer than what it is part of", Got: x.NumBytes, Want: whole}
 		}
 		var pieces []fstree.Piece
 		hole := e.ext.Type != ondisk.ExtentInline && e.ext.DiskBytenr == 0
