@@ -205,6 +205,8 @@ func list(s *btrfs.Subvolume, name string, out map[string]string) {
 	text := fmt.Sprintf("%v %d %d:%d %v sub %d ino %d", fi.Mode(), fi.Size(), st.UID, st.GID, fi.ModTime(), st.Subvolume, st.Inode)
 	var sub []fs.DirEntry
 	switch {
+	case fi.Mode().IsRegular() && fi.Size() > 64<<20:
+		err = fs.ErrInvalid // no file of the tests is that large: its size is damaged
 	case fi.Mode().IsRegular():
 		var b []byte
 		b, err = s.ReadFile(name)

@@ -2,10 +2,12 @@ package forensic_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gobtrfs/gobtrfs/btrfs"
@@ -14,44 +16,62 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
 )
 
-// grown makes a volume with small blocks and many files in the top-level subvolume, in a snapshot of it that was changed later, and in
-// a nested subvolume.
-func grown(t testing.TB, opt btrfs.MakeOptions, n int) (devs []*device.Mem) {
+var grownOnce = sync.OnceValues(grow)
+
+// grown gives a volume that the test may change; it is made once.
+func grown(t testing.TB) []*device.Mem {
 	t.Helper()
-	for range n {
-		devs = append(devs, device.NewMem(128<<20))
+	devs, err := grownOnce()
+	must(t, err)
+	return clones(devs)
+}
+
+// grow makes a volume with small blocks and many files in the top-level subvolume, in a snapshot of it that was changed later, and in a
+// nested subvolume.
+func grow() ([]*device.Mem, error) {
+	devs := []*device.Mem{device.NewMem(96 << 20), device.NewMem(96 << 20)}
+	_, err := btrfs.Make(ctx, given(devs), btrfs.MakeOptions{Nodesize: 4096, Checksum: "sha256", Metadata: "raid1"})
+	if err != nil {
+		return nil, err
 	}
-	opt.Nodesize, opt.Checksum = 4096, "sha256"
-	_, err := btrfs.Make(ctx, given(devs), opt)
-	must(t, err)
 	v, err := btrfs.OpenDevices(ctx, given(devs), btrfs.Options{})
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	write := func(s *btrfs.Subvolume, dir string, from, to int) {
-		must(t, s.MkdirAll(dir, 0o755))
+		err = errors.Join(err, s.MkdirAll(dir, 0o755))
 		for i := from; i < to; i++ {
 			body := bytes.Repeat(fmt.Appendf(nil, "%s %d\n", dir, i), 1+i%7*200)
-			must(t, s.WriteFile(fmt.Sprintf("%s/file-%05d", dir, i), body, 0o644))
+			err = errors.Join(err, s.WriteFile(fmt.Sprintf("%s/file-%05d", dir, i), body, 0o644))
 		}
-		must(t, v.Commit(ctx))
+		err = errors.Join(err, v.Commit(ctx))
 	}
 	write(v.Top(), "a", 0, 300)
-	nested, err := v.CreateSubvolume(ctx, "/nested")
-	must(t, err)
+	nested, nerr := v.CreateSubvolume(ctx, "/nested")
+	if nerr != nil {
+		return nil, nerr
+	}
 	write(nested, "c", 0, 100)
-	snap, err := v.Snapshot(ctx, "/", "/snap", false)
-	must(t, err)
+	snap, serr := v.Snapshot(ctx, "/", "/snap", false)
+	if serr != nil {
+		return nil, serr
+	}
 	write(snap, "b", 0, 100)
 	write(v.Top(), "a", 250, 350)
-	f, err := v.Top().Create("a/holes")
-	must(t, err)
-	for i := range 400 {
-		_, err := f.WriteAt(bytes.Repeat([]byte{byte(i + 1)}, 4096), int64(i)*3*4096)
-		must(t, err)
+	return devs, errors.Join(err, holes(v.Top()), v.Top().RemoveAll("a/file-00010"), v.Close())
+}
+
+// holes makes a file of many extents with holes between them.
+func holes(s *btrfs.Subvolume) error {
+	f, err := s.Create("a/holes")
+	if err != nil {
+		return err
 	}
-	must(t, f.Close())
-	must(t, v.Top().RemoveAll("a/file-00010"))
-	must(t, v.Close())
-	return devs
+	for i := range 400 {
+		_, werr := f.WriteAt(bytes.Repeat([]byte{byte(i + 1)}, 4096), int64(i)*3*4096)
+		err = errors.Join(err, werr)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // of matches the blocks of a tree on the levels from low on.
@@ -62,7 +82,7 @@ func of(tree ondisk.TreeID, low uint8) func(sb *ondisk.Superblock, b ondisk.Bloc
 // TestMend: trees whose nodes are lost are read by their leaves, also when extents, checksums or the root tree are lost as well.
 func TestMend(t *testing.T) {
 	snap := ondisk.TreeID(257)
-	devs := grown(t, btrfs.MakeOptions{}, 1)
+	devs := grown(t)
 	want, _ := contents(t, given(clones(devs)), btrfs.Options{})
 	for _, c := range []struct {
 		name   string
@@ -106,7 +126,7 @@ func nodes(trees ...ondisk.TreeID) (out []func(sb *ondisk.Superblock, b ondisk.B
 
 // TestLostLeaf: when a leaf is lost, what it did not hold is read, and nothing that is read is wrong.
 func TestLostLeaf(t *testing.T) {
-	devs := grown(t, btrfs.MakeOptions{}, 1)
+	devs := grown(t)
 	want, _ := contents(t, given(clones(devs)), btrfs.Options{})
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range testenv.Rounds(8) {
