@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,10 @@ const (
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		// What fills the memory are blocks, in which there is nothing to search: collecting is cheap, and memory that is touched for the first time is not.
+		debug.SetGCPercent(50)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	code := run(ctx, os.Args[1:])
 	stop()

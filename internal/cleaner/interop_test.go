@@ -328,7 +328,11 @@ func foreseeAndDrop(t *testing.T, image string, set []string) {
 	r := weDrop(t, image, set, cleaner.Options{})
 	testenv.Check(t, image)
 	t.Logf("plan %+v, done %+v", plan, r)
-	if plan.Blocks != r.BlocksFreed || plan.Extents != r.ExtentsFreed || plan.DataBytes != r.DataFreed || plan.Reads != r.Stats.Reads {
+	if plan.Blocks != r.BlocksFreed || plan.Extents != r.ExtentsFreed || plan.DataBytes != r.DataFreed {
+		t.Errorf("foreseen %+v, done %+v", plan, r)
+	}
+	// Whether it is worth to sweep depends on the size of the extent tree, which the deletion itself may change.
+	if (plan.Swept > 0) == (r.Stats.Swept > 0) && plan.Reads != r.Stats.Reads {
 		t.Errorf("foreseen %+v, done %+v", plan, r)
 	}
 	// To the byte: what df shows less is the plan, but for what the trees of the volume itself grew or shrank.

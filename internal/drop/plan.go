@@ -19,6 +19,7 @@ type Plan struct {
 	ChecksumBytes uint64
 	DiskBytes     uint64 // all copies counted
 	Reads         uint64 // blocks to be read for it
+	Swept         uint64 // references to data that are swept, so that what holds them need not be read
 }
 
 // Visitor is told what would die. Each function may be nil.
@@ -44,7 +45,7 @@ func Foresee(ctx context.Context, blocks Blocks, counts Counts, roots []Root, o 
 	}
 	f.plan.Blocks = d.stats.Freed
 	f.plan.MetadataBytes = d.stats.Freed * uint64(o.Nodesize)
-	f.plan.Reads = d.stats.Reads
+	f.plan.Reads, f.plan.Swept = d.stats.Reads, d.stats.Swept
 	return f.plan, nil
 }
 

@@ -15,6 +15,20 @@ func (x *Extents) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info
 	if err != nil || len(at) == 0 {
 		return err
 	}
+	if len(at) <= manyLookups {
+		return x.lookup(ctx, t, at, out)
+	}
+	n := (len(at) + manyLookups - 1) / manyLookups
+	return inParallel(n, func(i int) error {
+		from, to := i*manyLookups, min(len(at), (i+1)*manyLookups)
+		return x.lookup(ctx, t, at[from:to], out[from:to])
+	})
+}
+
+// manyLookups is how many addresses one goroutine looks up in a row.
+const manyLookups = 512
+
+func (x *Extents) lookup(ctx context.Context, t *btree.Tree, at []ondisk.Bytenr, out []ref.Info) error {
 	c, err := t.Seek(ctx, firstKey(at[0]))
 	if err != nil {
 		return err

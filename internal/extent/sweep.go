@@ -16,8 +16,8 @@ import (
 // A sweep goes over the whole extent tree once, in windows of leaves that bound its memory. A window falls into parts at leaves that begin with an
 // extent item, so that no extent lies in two parts; parts are worked on side by side, and what comes of them is taken in their order.
 const (
-	windowLeaves = 128
-	partLeaves   = 8
+	windowLeaves = 32
+	partLeaves   = 4
 )
 
 // part is a few neighbouring leaves. Its extents are those from one address on.
@@ -64,15 +64,15 @@ func isHead(k ondisk.Key) bool {
 	return k.Type == ondisk.TypeExtentItem || k.Type == ondisk.TypeMetadataItem
 }
 
-// inParallel calls fn for 0..n-1, from several goroutines that number themselves.
-func inParallel(workers, n int, fn func(worker, i int) error) error {
+// inParallel calls fn for 0..n-1, from several goroutines.
+func inParallel(n int, fn func(i int) error) error {
 	errs := make([]error, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for w := range min(n, workers) {
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				errs[i] = fn(w, i)
+				errs[i] = fn(i)
 			}
 		})
 	}
@@ -85,14 +85,14 @@ func inParallel(workers, n int, fn func(worker, i int) error) error {
 	return nil
 }
 
-// records calls fn for each extent of a part that has one of the flags.
-func (x *Extents) records(ctx context.Context, p part, flags uint64, r *record, fn func(at ondisk.Bytenr) error) error {
+// records calls fn for each extent of a part.
+func (x *Extents) records(ctx context.Context, p part, r *record, fn func(at ondisk.Bytenr) error) error {
 	x.cfg.Store.Prefetch(ctx, p.leaves)
 	r.reset()
-	at, skip := ondisk.Bytenr(0), true
+	at, any := ondisk.Bytenr(0), false
 	flush := func() error {
 		switch {
-		case skip:
+		case !any:
 			return nil
 		case !r.found && len(r.entries) > 0:
 			return noItem(at)
@@ -110,25 +110,12 @@ func (x *Extents) records(ctx context.Context, p part, flags uint64, r *record, 
 			if k.Objectid < uint64(p.from) || k.Type < ondisk.TypeExtentItem || k.Type > ondisk.TypeSharedDataRef {
 				continue
 			}
-			if skip && !isHead(k) && k.Objectid == uint64(at) {
-				continue
-			}
-			if k.Objectid != uint64(at) || skip {
+			if k.Objectid != uint64(at) || !any {
 				if err := flush(); err != nil {
 					return err
 				}
 				r.reset()
-				at, skip = ondisk.Bytenr(k.Objectid), false
-				if isHead(k) {
-					item, err := ondisk.DecodeExtentItem(data.Item(i))
-					if err != nil {
-						return locateAt(err, b, i)
-					}
-					skip = item.Flags&flags == 0
-				}
-			}
-			if skip {
-				continue
+				at, any = ondisk.Bytenr(k.Objectid), true
 			}
 			if err := r.readItem(k, data.Item(i)); err != nil {
 				return locateAt(err, b, i)
@@ -149,7 +136,6 @@ func (x *Extents) Survey(ctx context.Context, parents *ref.Set, data bool, fn fu
 	if err != nil {
 		return err
 	}
-	recs := make([]record, runtime.GOMAXPROCS(0))
 	var lists [][]ref.Loss // of each part
 	from := ondisk.Key{}
 	for more := true; more; more = from != (ondisk.Key{}) {
@@ -158,8 +144,8 @@ func (x *Extents) Survey(ctx context.Context, parents *ref.Set, data bool, fn fu
 			return err
 		}
 		lists = slices.Grow(lists[:0], len(parts))[:len(parts)]
-		err = inParallel(len(recs), len(parts), func(worker, i int) (err error) {
-			lists[i], err = x.losses(ctx, parts[i], &recs[worker], parents, flags, lists[i][:0])
+		err = inParallel(len(parts), func(i int) (err error) {
+			lists[i], err = x.losses(ctx, parts[i], parents, flags, lists[i][:0])
 			return err
 		})
 		if err != nil {
@@ -177,22 +163,86 @@ func (x *Extents) Survey(ctx context.Context, parents *ref.Set, data bool, fn fu
 	return nil
 }
 
-func (x *Extents) losses(ctx context.Context, p part, r *record, parents *ref.Set, flags uint64, out []ref.Loss) ([]ref.Loss, error) {
-	err := x.records(ctx, p, flags, r, func(at ondisk.Bytenr) error {
-		n := r.give(parents)
-		if n == 0 {
-			return nil
+// losses does a part of a survey. It looks at each reference without gathering them, for there are many.
+func (x *Extents) losses(ctx context.Context, p part, parents *ref.Set, flags uint64, out []ref.Loss) ([]ref.Loss, error) {
+	x.cfg.Store.Prefetch(ctx, p.leaves)
+	var l ref.Loss
+	wanted := false
+	flush := func() {
+		if wanted && l.N > 0 {
+			out = append(out, l)
 		}
-		l := ref.Loss{Len: uint64(x.size), N: n, Level: r.level, Info: ref.Info{
-			At: at, Refs: r.item.Refs, Flags: r.item.Flags, Generation: r.item.Generation, Found: true,
-		}}
-		if l.Flags&ondisk.ExtentFlagData != 0 {
-			l.Len = r.key.Offset
+	}
+	for _, promise := range p.leaves {
+		b, err := x.cfg.Store.Read(ctx, promise)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, l)
-		return nil
-	})
-	return out, err
+		data := b.Data()
+		for i := range data.NrItems() {
+			k := data.Key(i)
+			at := ondisk.Bytenr(k.Objectid)
+			switch {
+			case at < p.from:
+			case isHead(k):
+				flush()
+				if l, err = x.lossAt(k, data.Item(i), parents); err != nil {
+					return nil, locateAt(err, b, i)
+				}
+				wanted = l.Flags&flags != 0
+			case !wanted || k.Type != ondisk.TypeSharedBlockRef && k.Type != ondisk.TypeSharedDataRef:
+			case at != l.At:
+				return nil, noItem(at)
+			case parents.Has(ondisk.Bytenr(k.Offset)):
+				n := uint32(1)
+				if k.Type == ondisk.TypeSharedDataRef {
+					if n, err = ondisk.DecodeSharedDataRef(data.Item(i)); err != nil {
+						return nil, locateAt(err, b, i)
+					}
+				}
+				l.N += uint64(n)
+			}
+		}
+	}
+	flush()
+	return out, nil
+}
+
+// lossAt counts the references within an extent item.
+func (x *Extents) lossAt(k ondisk.Key, b []byte, parents *ref.Set) (ref.Loss, error) {
+	item, err := ondisk.DecodeExtentItem(b)
+	if err != nil {
+		return ref.Loss{}, err
+	}
+	l := ref.Loss{Len: uint64(x.size), Info: ref.Info{
+		At: ondisk.Bytenr(k.Objectid), Refs: item.Refs, Flags: item.Flags, Generation: item.Generation, Found: true,
+	}}
+	b = b[ondisk.ExtentItemSize:]
+	switch {
+	case l.Flags&ondisk.ExtentFlagData != 0:
+		l.Len = k.Offset
+	case k.Type == ondisk.TypeMetadataItem:
+		l.Level = uint8(k.Offset)
+	case len(b) < ondisk.TreeBlockInfoSize:
+		return l, &ondisk.CorruptError{What: "extent item", Slot: -1, Reason: "too short", Got: len(b)}
+	default:
+		l.Level, b = b[ondisk.KeySize], b[ondisk.TreeBlockInfoSize:]
+	}
+	for len(b) > 0 {
+		r, n, err := ondisk.DecodeInlineRef(b)
+		if err != nil {
+			return l, err
+		}
+		b = b[n:]
+		switch {
+		case !parents.Has(r.Parent):
+		case r.Type == ondisk.TypeSharedBlockRef:
+			l.N++
+		case r.Type == ondisk.TypeSharedDataRef:
+			l.N += uint64(r.Count)
+		}
+	}
+	return l, nil
 }
 
 // Sweep applies changes as ApplyBulk does, and on the way takes out every reference that comes, by parent, from a block of the set. It returns how
@@ -251,13 +301,13 @@ func (x *Extents) sweepWindow(ctx context.Context, t *btree.Tree, from ondisk.Ke
 		works[i].reset()
 		works[i].changes, *cs = (*cs)[:n], (*cs)[n:]
 	}
-	err = inParallel(runtime.GOMAXPROCS(0), len(parts), func(_, i int) error { return x.sweepPart(ctx, parts[i], &works[i], parents) })
+	err = inParallel(len(parts), func(i int) error { return x.sweepPart(ctx, parts[i], &works[i], parents) })
 	return works, next, err
 }
 
 // sweepPart works out what becomes of the extents of one part.
 func (x *Extents) sweepPart(ctx context.Context, p part, w *work, parents *ref.Set) error {
-	err := x.records(ctx, p, ^uint64(0), &w.rec, func(at ondisk.Bytenr) error {
+	err := x.records(ctx, p, &w.rec, func(at ondisk.Bytenr) error {
 		if n := countBefore(w.changes, at); n > 0 {
 			return noItem(w.changes[0].At)
 		}
