@@ -30,6 +30,7 @@ func main() {
 		// What fills the memory are blocks, in which there is nothing to search: collecting is cheap, and memory that is touched for the first time is not.
 		debug.SetGCPercent(50)
 	}
+	hugePages()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	code := run(ctx, os.Args[1:])
 	stop()
