@@ -24,9 +24,13 @@ func TestWalkCorpus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v, err := btrfs.Open(ctx, strings.Join(testenv.ReadImages(t, name), ","), btrfs.Options{ReadOnly: true})
-			if err != nil {
-				t.Skip("cannot be opened:", err) // another test's business
+			if name == "old-roots" || strings.HasPrefix(name, "exp-") {
+				if err == nil {
+					t.Error("opened, though its name says that it cannot be")
+				}
+				t.Skip("refused:", err)
 			}
+			must(t, err)
 			defer v.Close()
 			compareWalk(t, v.Top(), btrfs.WalkOptions{Memory: int64(i % 2)})
 		})

@@ -16,6 +16,8 @@
 //   - span: the positions below some key. A step takes one span of all roots, level by level.
 //   - holder, heir: roots that reach a block which crosses the end of the span. One of them, the heir, keeps its reference and goes on inside the
 //     block in the next step; the others give theirs up and are past it.
+//   - sweep: taking out all references that name a set of dying blocks as their parent, without reading those blocks (Sweeper). It needs a span
+//     without an end, for only reading tells at which keys unread leaves lie.
 //   - cut: how far a root got: left of it every reference is given up, right of it none.
 //
 // # What must hold
@@ -26,6 +28,9 @@
 //
 // The heir of a block is its owner where the owner still reaches it. The other holders are then snapshots taken later than the block was written;
 // they own nothing below it, and may let go without converting anything. A tree that gave up a block can own nothing unconverted behind it.
+//
+// A block is left unread only if it dies and carries FULL_BACKREF, so that all that leaves it does so by parent; a node of level 1 moreover only if the
+// tree that wrote it does not hold it, so that nothing below it can need conversion.
 //
 // The package is pure: it sees a volume through Blocks and Refs, and its results do not depend on the number of workers.
 package drop

@@ -2,6 +2,7 @@
 // blocks that copy-on-write needs.
 //
 // Nobody edits the extent tree directly: changes are queued (Add) and applied in batches sorted by address (Drain).
+// Survey and Sweep go over the whole tree instead, in parallel parts whose results are taken in order.
 // Applying them copies blocks of the extent tree, which queues more changes, so a commit repeats until the queue is
 // empty. What must hold:
 //
