@@ -87,6 +87,7 @@ type DropReport struct {
 	MetadataFreed uint64 // bytes
 	ExtentsFreed  uint64 // data extents
 	DataFreed     uint64 // bytes
+	Thinned       uint64 // data extents that went before their leaf did, for want of room
 	Commits       int
 	LockWaits     int     // times that the drop had to wait for other writers
 	MergedReads   uint64  // reads that brought several neighbouring tree blocks at once
@@ -97,7 +98,7 @@ type DropReport struct {
 func reportOf(r cleaner.Report) DropReport {
 	return DropReport{
 		Roots: r.Roots, RootsDone: r.RootsDone, BlocksFreed: r.BlocksFreed, MetadataFreed: r.MetadataFreed,
-		ExtentsFreed: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits,
+		ExtentsFreed: r.ExtentsFreed, DataFreed: r.DataFreed, Thinned: r.Thinned, Commits: r.Commits,
 		LockWaits: r.LockWaits, MergedReads: r.MergedReads, Part: r.Part, Stats: r.Stats,
 	}
 }

@@ -320,6 +320,7 @@ type dropJSON struct {
 	MetaFreed   uint64          `json:"metadata_bytes_freed"`
 	DataExtents uint64          `json:"data_extents_freed"`
 	DataFreed   uint64          `json:"data_bytes_freed"`
+	Thinned     uint64          `json:"data_extents_thinned"`
 	Commits     int             `json:"commits"`
 	LockWaits   int             `json:"lock_waits"`
 	MergedReads uint64          `json:"merged_reads"`
@@ -329,7 +330,7 @@ type dropJSON struct {
 func dropDoc(r btrfs.DropReport, unlinked int) dropJSON {
 	return dropJSON{
 		Unlinked: unlinked, Subvolumes: r.RootsDone, BlocksFreed: r.BlocksFreed, MetaFreed: r.MetadataFreed,
-		DataExtents: r.ExtentsFreed, DataFreed: r.DataFreed, Commits: r.Commits,
+		DataExtents: r.ExtentsFreed, DataFreed: r.DataFreed, Thinned: r.Thinned, Commits: r.Commits,
 		LockWaits: r.LockWaits, MergedReads: r.MergedReads, Stats: r.Stats,
 	}
 }
@@ -344,7 +345,7 @@ func printDropped(out *output, f deleteFlags, unlinked int, r btrfs.DropReport, 
 	fmt.Fprintf(out.w, "Dropped %d subvolumes in %s: %s of data in %d extents and %s of metadata in %d tree blocks are free again\n",
 		r.RootsDone, took, out.size(r.DataFreed), r.ExtentsFreed, out.size(r.MetadataFreed), r.BlocksFreed)
 	if f.verbose {
-		fmt.Fprintf(out.w, "Work: %+v, %d merged reads, %d commits, %d waits for other writers\n", r.Stats, r.MergedReads, r.Commits, r.LockWaits)
+		fmt.Fprintf(out.w, "Work: %+v, %d merged reads, %d commits, %d waits for other writers, %d extents thinned out\n", r.Stats, r.MergedReads, r.Commits, r.LockWaits, r.Thinned)
 	}
 	return nil
 }

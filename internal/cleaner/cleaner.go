@@ -6,7 +6,7 @@
 //     volume says exactly how far it got, to this program and to the kernel.
 //   - Dead trees are committed before they are taken apart: nobody changes them any more, and their blocks can be read at any time.
 //   - A step fits the room that there is for metadata: what it copies of the trees of references, checksums and free space is given back only at
-//     the commit. Where room is short, steps become small, and each is committed.
+//     the commit. Where room is short, steps become small, and each is a transaction of its own that may fail and be tried with less.
 package cleaner
 
 import (
@@ -60,6 +60,7 @@ type Report struct {
 	MetadataFreed    uint64 // bytes of tree blocks
 	ExtentsFreed     uint64 // data extents
 	DataFreed        uint64 // bytes of them on disk
+	Thinned          uint64 // of them, those that had to go before their leaf (see thinLeaf)
 	Commits          int
 	LockWaits        int     // times that the drop had to wait for somebody else's transaction
 	MergedReads      uint64  // reads that brought several neighbouring blocks at once
@@ -116,8 +117,11 @@ func (c *cleaner) run(ctx context.Context) error {
 		if err != nil || len(set) == 0 {
 			return err
 		}
-		c.report.Roots += len(set)
+		c.report.Roots = c.report.RootsDone + len(set)
 		stopped, err := c.dropSet(ctx, set)
+		if c.noRoom(err) {
+			err = c.squeeze(ctx, set)
+		}
 		if err != nil || stopped {
 			return err
 		}
@@ -135,6 +139,9 @@ type cleaner struct {
 	steps   int
 	began   time.Time
 	small   bool // room is short
+	tight   int  // how often steps were halved because one found no room
+	least   bool // they cannot be halved any more
+	thin    int  // extents that thinning takes at once
 }
 
 // find lists the dead trees, and removes marks of trees that are gone.
@@ -208,6 +215,7 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 	if err != nil {
 		return false, err
 	}
+	defer func() { c.past = c.report.Stats }()
 	ruler := c.newRuler(ctx, blocks, set)
 	for more := true; more; {
 		if err := c.gate(ctx); err != nil {
@@ -221,6 +229,7 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 			return false, err
 		}
 		c.steps++
+		c.tight = max(0, c.tight-1)
 		c.report.MergedReads = merged + blocks.merged.Load()
 		c.report.Stats = c.past.Plus(d.Stats())
 		c.count()
@@ -232,7 +241,6 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 			return false, err
 		}
 	}
-	c.past = c.report.Stats
 	return false, nil
 }
 
@@ -247,12 +255,9 @@ func (c *cleaner) step(ctx context.Context, d *drop.Drop, refs *txRefs) (more bo
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
+	// What a small step copies is mostly less than what would have to be promised; and nothing else makes room here.
+	need.Daring = c.small
 	tx, err := c.m.Begin(ctx, need)
-	if errors.Is(err, transaction.ErrNoSpace) && c.small {
-		// What a step copies is mostly less than what can be promised; and nothing else makes room here.
-		need.Daring = true
-		tx, err = c.m.Begin(ctx, need)
-	}
 	if err != nil {
 		return false, err
 	}
@@ -339,8 +344,9 @@ func (c *cleaner) size(ctx context.Context) (drop.Budget, transaction.Need, erro
 	c.small = room < copied
 	if c.small {
 		// A change may touch a leaf of its own in each of three trees.
-		b.Changes = int(max(1, min(uint64(b.Changes), room/4)))
+		b.Changes = int(max(1, min(uint64(b.Changes), room/4)>>c.tight))
 		b.Blocks, b.Sweep = max(1, min(b.Blocks, b.Changes/4)), 0
+		c.least = b.Changes == 1
 	}
 	return b, transaction.Need{Items: int(min(copied, room, uint64(b.Changes))) / 2, Deleting: true, Dropping: true}, nil
 }

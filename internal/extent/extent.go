@@ -90,6 +90,14 @@ func (x *Extents) Begin(ctx context.Context, gen ondisk.Generation) {
 	clear(x.grown)
 }
 
+// Restart forgets the running transaction and goes on with another account of space, which knows nothing of it. What was done before is said to be
+// this much.
+func (x *Extents) Restart(s *space.Space, done Stats) {
+	x.acts++
+	x.cfg.Space, x.stats = s, done
+	x.Begin(x.ctx, x.gen)
+}
+
 // Stats returns the work done since New.
 func (x *Extents) Stats() Stats { return x.stats }
 

@@ -6,7 +6,8 @@
 //   - Many Begin … End pairs make up one transaction on disk; it becomes durable as a whole at Commit, or not at all.
 //   - Space is reserved in Begin. ErrNoSpace comes from there, before anything has changed.
 //   - An error in the middle of a change aborts (Tx.Fail): nothing of the transaction is kept, the volume takes no more
-//     changes until it is opened again, and the last commit is intact (I9).
+//     changes until it is opened again, and the last commit is intact (I9). Only a daring change may fail for want of room
+//     and cost nothing but itself, because it is alone in its transaction.
 package transaction
 
 import (
@@ -101,13 +102,8 @@ func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) 
 		opt.Now = time.Now
 	}
 	m := &Manager{opt: opt, v: v, sb: *v.Super(), full: map[uint64]bool{}}
-	const valid = ondisk.CompatROFreeSpaceTree | ondisk.CompatROFreeSpaceTreeValid
 	var err error
-	m.space, err = space.Open(ctx, space.Config{
-		Nodesize: m.sb.Nodesize, Sectorsize: m.sb.Sectorsize, Map: v.Chunks(), Committed: v.Tree,
-		FreeSpaceTree: m.sb.CompatRO&valid == valid, BlockGroupTree: m.sb.CompatRO&ondisk.CompatROBlockGroupTree != 0,
-	})
-	if err != nil {
+	if m.space, err = space.Open(ctx, m.spaceConfig()); err != nil {
 		return nil, err
 	}
 	if m.quota, err = v.HasTree(ctx, ondisk.QuotaTree); err != nil {
@@ -128,12 +124,28 @@ func Open(ctx context.Context, v *volume.Volume, opt Options) (*Manager, error) 
 		Tree: m.handle, LastSnapshot: m.lastSnapshot,
 	})
 	m.reset()
-	for _, id := range accountTrees() { // so that their sizes are known
-		if _, err := m.open(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	if err := m.openAccounts(ctx); err != nil {
+		return nil, err
 	}
 	return m, nil
+}
+
+// openAccounts opens the trees of account, so that their sizes are known.
+func (m *Manager) openAccounts(ctx context.Context) error {
+	for _, id := range accountTrees() {
+		if _, err := m.open(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Manager) spaceConfig() space.Config {
+	const valid = ondisk.CompatROFreeSpaceTree | ondisk.CompatROFreeSpaceTreeValid
+	return space.Config{
+		Nodesize: m.sb.Nodesize, Sectorsize: m.sb.Sectorsize, Map: m.v.Chunks(), Committed: m.v.Tree,
+		FreeSpaceTree: m.sb.CompatRO&valid == valid, BlockGroupTree: m.sb.CompatRO&ondisk.CompatROBlockGroupTree != 0,
+	}
 }
 
 // allowed tells why a volume must not be written.

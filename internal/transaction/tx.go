@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
+	"github.com/gobtrfs/gobtrfs/internal/extent"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/ref"
 )
@@ -21,7 +22,7 @@ type Need struct {
 	// it is what gives space back when nothing else does.
 	Dropping bool
 	// Daring marks, with Dropping, the last resort: a change that is tried although its commit may find no room. It has
-	// a transaction of its own, so if it fails nothing is lost but the attempt.
+	// a transaction of its own, which End commits at once; if it fails with ErrNoSpace nothing is lost but the attempt.
 	Daring bool
 }
 
@@ -33,6 +34,8 @@ type Tx struct {
 	dirt   bool   // something else than trees and references was changed
 	done   bool
 	waited bool
+	daring bool
+	before extent.Stats // when this began
 }
 
 // Begin waits for the write lock and reserves space. It returns ErrNoSpace if there is not enough.
@@ -53,7 +56,10 @@ func (m *Manager) Begin(ctx context.Context, need Need) (*Tx, error) {
 		return nil, err
 	}
 	t := m.opt.Now()
-	return &Tx{m: m, waited: waited, acts: m.ext.Acts(), now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}, nil
+	return &Tx{
+		m: m, waited: waited, daring: need.Daring, acts: m.ext.Acts(), before: m.ext.Stats(),
+		now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())},
+	}, nil
 }
 
 // start begins a transaction if none is running.
@@ -74,10 +80,15 @@ func (tx *Tx) End(ctx context.Context) error {
 	}
 	tx.done = true
 	defer tx.m.mu.Unlock()
-	if tx.m.err == nil && tx.m.due() {
+	switch {
+	case tx.m.err != nil:
+		return tx.m.err
+	case tx.daring:
+		return tx.settle(ctx, nil)
+	case tx.m.due():
 		return tx.m.commit(ctx)
 	}
-	return tx.m.err
+	return nil
 }
 
 // Commit makes all changes durable, and gives the write lock back.
@@ -87,8 +98,11 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	}
 	tx.done = true
 	defer tx.m.mu.Unlock()
-	if tx.m.err != nil {
+	switch {
+	case tx.m.err != nil:
 		return tx.m.err
+	case tx.daring:
+		return tx.settle(ctx, nil)
 	}
 	return tx.m.commit(ctx)
 }
@@ -117,6 +131,11 @@ func (tx *Tx) Fail(err error) error {
 		tx.done = true
 		tx.m.mu.Unlock()
 		return err
+	}
+	if tx.daring && !tx.done && tx.m.err == nil {
+		tx.done = true
+		defer tx.m.mu.Unlock()
+		return tx.settle(context.Background(), err)
 	}
 	var a *AbortError
 	if errors.As(err, &a) {
