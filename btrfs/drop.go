@@ -21,6 +21,9 @@ type DropOptions struct {
 	Rate     uint64           // bytes of tree blocks a second; 0: as fast as it goes
 	Workers  int              // readers; 0: chosen
 	Progress func(DropReport) // called after each step
+	// Watch is called now and then in the middle of a long step, while nobody else can
+	// use the volume: it must not use it either.
+	Watch func(DropReport)
 
 	// Pause holds the drop up between two steps; what was done is committed then.
 	Pause *Pause
@@ -152,6 +155,9 @@ func (v *Volume) Drop(ctx context.Context, opt DropOptions) (DropReport, error) 
 	}
 	if opt.Progress != nil {
 		co.Progress = func(r cleaner.Report) { opt.Progress(reportOf(r)) }
+	}
+	if opt.Watch != nil {
+		co.Watch = func(r cleaner.Report) { opt.Watch(reportOf(r)) }
 	}
 	r, err := cleaner.Run(ctx, v.mgr, co)
 	return reportOf(r), err

@@ -284,9 +284,8 @@ func deleteSubvolumes(cmd *cobra.Command, v *btrfs.Volume, out *output, f delete
 		return nil
 	}
 	p := newProgressOf(out, f.quiet)
-	rep, err := v.Drop(ctx, btrfs.DropOptions{Budget: f.budget, Rate: uint64(f.rate), Progress: func(r btrfs.DropReport) {
-		p.tell(dropState(r, len(paths)))
-	}})
+	tell := func(r btrfs.DropReport) { p.tell(dropState(r, len(paths))) }
+	rep, err := v.Drop(ctx, btrfs.DropOptions{Budget: f.budget, Rate: uint64(f.rate), Progress: tell, Watch: tell})
 	p.done()
 	if err != nil {
 		return err

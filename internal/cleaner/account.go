@@ -25,8 +25,10 @@ type txRefs struct {
 	m       *transaction.Manager
 	running *extent.Extents
 	tx      *transaction.Tx
+	alone   bool // tx is
 	changed bool
-	waits   int // for other writers
+	waits   int         // for other writers
+	seen    extent.Seen // told of leaves of the extent tree
 }
 
 func (r *txRefs) rlock() {
@@ -70,16 +72,19 @@ func accountSize(ctx context.Context, rt *btree.Tree, v *volume.Volume) (int, er
 
 func (r *txRefs) Survey(ctx context.Context, parents *ref.Set, data bool, fn func(ref.Loss) error) error {
 	if r.tx != nil {
-		return r.tx.Survey(ctx, parents, data, fn)
+		return r.tx.Survey(ctx, parents, data, r.seen, fn)
 	}
 	r.rlock()
 	defer r.m.RUnlock()
-	return r.running.Survey(ctx, parents, data, fn)
+	return r.running.Survey(ctx, parents, data, r.seen, fn)
 }
 
 func (r *txRefs) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) (uint64, error) {
 	r.changed = true
-	return r.tx.Sweep(context.WithoutCancel(ctx), cs, parents)
+	if !r.alone {
+		ctx = context.WithoutCancel(ctx) // what others changed is not to be lost
+	}
+	return r.tx.Sweep(ctx, cs, parents, r.seen)
 }
 
 // Version implements drop.Versioned. Changes that are queued are not seen without a transaction, so then no version is like another.
@@ -99,6 +104,10 @@ func (r *txRefs) Version() uint64 {
 type planRefs struct {
 	*extent.Extents
 	v *volume.Volume
+}
+
+func (p *planRefs) Survey(ctx context.Context, parents *ref.Set, data bool, fn func(ref.Loss) error) error {
+	return p.Extents.Survey(ctx, parents, data, nil, fn)
 }
 
 func (p *planRefs) Size(ctx context.Context) (int, error) {

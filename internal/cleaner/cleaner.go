@@ -44,6 +44,8 @@ type Options struct {
 	Steps    int          // stop after so many steps; 0: when nothing is left
 	Commit   bool         // commit after every step, not only when much has gathered
 	Progress func(Report) // called after each step
+	// Watch is called now and then in the middle of a long step, while the volume is held: it must not use it.
+	Watch func(Report)
 
 	// Gate is called before each step, while nobody is kept from working: it may wait as long as it likes. An error ends Run.
 	Gate func(context.Context) error
@@ -142,6 +144,8 @@ type cleaner struct {
 	tight   int  // how often steps were halved because one found no room
 	least   bool // they cannot be halved any more
 	thin    int  // extents that thinning takes at once
+	account int  // blocks of the extent tree
+	leaves  int  // of them, read by a sweep
 }
 
 // find lists the dead trees, and removes marks of trees that are gone.
@@ -208,7 +212,7 @@ func deadRoot(k ondisk.Key, item ondisk.RootItem) drop.Root {
 // dropSet drops a set of trees, step by step.
 func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, err error) {
 	store := c.m.Volume().Store()
-	refs := &txRefs{m: c.m, running: extent.New(extent.Config{Store: store, Tree: c.m.Tree})}
+	refs := &txRefs{m: c.m, running: extent.New(extent.Config{Store: store, Tree: c.m.Tree}), seen: c.seen}
 	blocks, merged := newBlocks(c.m.Volume()), c.report.MergedReads
 	defer blocks.stop()
 	d, err := drop.New(blocks, refs, set, drop.Options{Nodesize: store.Nodesize(), Workers: c.opt.Workers, SweepFactor: c.opt.SweepFactor})
@@ -247,6 +251,7 @@ func (c *cleaner) dropSet(ctx context.Context, set []drop.Root) (stopped bool, e
 // step does one step in a transaction of its own. Reading and looking up happen before it begins, so others work meanwhile; where they changed
 // something that the step goes by, it is done once more with the volume held.
 func (c *cleaner) step(ctx context.Context, d *drop.Drop, refs *txRefs) (more bool, err error) {
+	c.leaves = 0
 	budget, need, err := c.size(ctx)
 	if err != nil {
 		return false, err
@@ -255,8 +260,9 @@ func (c *cleaner) step(ctx context.Context, d *drop.Drop, refs *txRefs) (more bo
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	// What a small step copies is mostly less than what would have to be promised; and nothing else makes room here.
-	need.Daring = c.small
+	// What a small step copies is mostly less than what would have to be promised; and nothing else makes room here. A sweep takes long enough to be
+	// cancelled.
+	need.Daring, need.Alone = c.small, d.Sweeping()
 	tx, err := c.m.Begin(ctx, need)
 	if err != nil {
 		return false, err
@@ -265,7 +271,7 @@ func (c *cleaner) step(ctx context.Context, d *drop.Drop, refs *txRefs) (more bo
 		refs.waits++
 	}
 	c.report.LockWaits, refs.waits = c.report.LockWaits+refs.waits, 0
-	refs.tx, refs.changed = tx, false
+	refs.tx, refs.alone, refs.changed = tx, need.Alone, false
 	defer func() { refs.tx = nil }()
 	var res drop.Result
 	if ready {
@@ -373,9 +379,23 @@ func (c *cleaner) copied(ctx context.Context) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		n += item.BytesUsed / uint64(c.m.Volume().Nodesize())
+		blocks := item.BytesUsed / uint64(c.m.Volume().Nodesize())
+		if n += blocks; id == ondisk.ExtentTree {
+			c.account = int(min(blocks, 1<<40))
+		}
 	}
 	return n + 64, nil
+}
+
+// seen hears of leaves of the extent tree that were read by a survey or a sweep. The two read each leaf once.
+func (c *cleaner) seen(leaves int) {
+	c.leaves += leaves
+	if c.opt.Watch == nil || c.account == 0 {
+		return
+	}
+	r := c.report
+	r.Part += (1 - r.Part) * min(1, float64(c.leaves)/float64(2*c.account))
+	c.opt.Watch(r)
 }
 
 // count brings the report up to date.

@@ -144,11 +144,10 @@ func weDrop(t *testing.T, image string, names []string, opt cleaner.Options) cle
 	return weDropWith(t, image, names, opt, 0)
 }
 
-// weDropWith does so with a bound on dirty bytes.
-func weDropWith(t *testing.T, image string, names []string, opt cleaner.Options, dirty int64) cleaner.Report {
+// weDelete unlinks subvolumes.
+func weDelete(t *testing.T, m *transaction.Manager, names []string) {
 	t.Helper()
 	ctx := context.Background()
-	v, m := openWith(t, []string{image}, dirty)
 	m.RLock()
 	list, err := subvol.List(ctx, m.Tree)
 	m.RUnlock()
@@ -171,6 +170,14 @@ func weDropWith(t *testing.T, image string, names []string, opt cleaner.Options,
 	if err := tx.End(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// weDropWith does so with a bound on dirty bytes.
+func weDropWith(t *testing.T, image string, names []string, opt cleaner.Options, dirty int64) cleaner.Report {
+	t.Helper()
+	ctx := context.Background()
+	v, m := openWith(t, []string{image}, dirty)
+	weDelete(t, m, names)
 	r, err := cleaner.Run(ctx, m, opt)
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,11 @@ func (d *Drop) Prepare(ctx context.Context, b Budget) error {
 	return nil
 }
 
+// Sweeping tells whether the step that Prepare worked out is a sweep, which is big and goes over the whole account.
+func (d *Drop) Sweeping() bool {
+	return d.next != nil && d.next.span != nil && d.next.span.sweep != nil
+}
+
 // workOut finds the changes of a step; only: they are conversions that must come before anything can be given up.
 func (s *span) workOut(ctx context.Context, b Budget) (changes []ref.Change, only bool, err error) {
 	if err := s.explore(ctx); err != nil {

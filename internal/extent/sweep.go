@@ -26,8 +26,14 @@ type part struct {
 	from   ondisk.Bytenr
 }
 
+// Seen is told, as a survey or a sweep goes on, of how many more leaves it has read. It may be nil.
+type Seen func(leaves int)
+
 // window returns the parts of the tree from a key on, and the key where the next window begins: zero where the tree ends.
-func (x *Extents) window(ctx context.Context, t *btree.Tree, from ondisk.Key) (parts []part, next ondisk.Key, err error) {
+func (x *Extents) window(ctx context.Context, t *btree.Tree, from ondisk.Key, seen Seen) (parts []part, next ondisk.Key, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, next, err
+	}
 	for n := x.windowLeaves; ; n *= 2 {
 		leaves, more, err := t.Leaves(ctx, from, n)
 		if err != nil {
@@ -42,6 +48,9 @@ func (x *Extents) window(ctx context.Context, t *btree.Tree, from ondisk.Key) (p
 				continue
 			}
 			leaves, more = leaves[:i], leaves[i].FirstKey
+		}
+		if seen != nil {
+			seen(len(leaves))
 		}
 		return x.split(leaves, ondisk.Bytenr(from.Objectid)), more, nil
 	}
@@ -127,7 +136,7 @@ func (x *Extents) records(ctx context.Context, p part, r *record, fn func(at ond
 
 // Survey tells for each extent (tree blocks, or data) how many of its references come from the blocks of a set, where there are any, by address.
 // What is queued does not count.
-func (x *Extents) Survey(ctx context.Context, parents *ref.Set, data bool, fn func(ref.Loss) error) error {
+func (x *Extents) Survey(ctx context.Context, parents *ref.Set, data bool, seen Seen, fn func(ref.Loss) error) error {
 	flags := ondisk.ExtentFlagTreeBlock
 	if data {
 		flags = ondisk.ExtentFlagData
@@ -139,7 +148,7 @@ func (x *Extents) Survey(ctx context.Context, parents *ref.Set, data bool, fn fu
 	var lists [][]ref.Loss // of each part
 	from := ondisk.Key{}
 	for more := true; more; more = from != (ondisk.Key{}) {
-		parts, next, err := x.window(ctx, t, from)
+		parts, next, err := x.window(ctx, t, from, seen)
 		if err != nil {
 			return err
 		}
@@ -246,8 +255,8 @@ func (x *Extents) lossAt(k ondisk.Key, b []byte, parents *ref.Set) (ref.Loss, er
 }
 
 // Sweep applies changes as ApplyBulk does, and on the way takes out every reference that comes, by parent, from a block of the set. It returns how
-// many those were.
-func (x *Extents) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) (swept uint64, err error) {
+// many those were. If it fails, or ctx ends, half of the work is done, which is of no use: the transaction has to be given up.
+func (x *Extents) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set, seen Seen) (swept uint64, err error) {
 	x.acts++
 	if err := x.Drain(ctx); err != nil {
 		return 0, err
@@ -261,7 +270,7 @@ func (x *Extents) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) 
 		if err != nil {
 			return 0, err
 		}
-		if works, from, err = x.sweepWindow(ctx, t, from, &cs, parents, works); err != nil {
+		if works, from, err = x.sweepWindow(ctx, t, from, &cs, parents, works, seen); err != nil {
 			return 0, err
 		}
 		gone.reset()
@@ -285,8 +294,8 @@ func (x *Extents) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) 
 }
 
 // sweepWindow works out what becomes of the extents of one window, part by part, and takes the changes that belong there. It uses the memory of works.
-func (x *Extents) sweepWindow(ctx context.Context, t *btree.Tree, from ondisk.Key, cs *[]ref.Change, parents *ref.Set, works []work) ([]work, ondisk.Key, error) {
-	parts, next, err := x.window(ctx, t, from)
+func (x *Extents) sweepWindow(ctx context.Context, t *btree.Tree, from ondisk.Key, cs *[]ref.Change, parents *ref.Set, works []work, seen Seen) ([]work, ondisk.Key, error) {
+	parts, next, err := x.window(ctx, t, from, seen)
 	if err != nil {
 		return nil, next, err
 	}

@@ -47,7 +47,7 @@ func TestSweepModel(t *testing.T) {
 		swept := uint64(0)
 		from, windows := ondisk.Key{}, 0
 		for more := true; more; more = from != (ondisk.Key{}) {
-			if works, from, err = x.sweepWindow(ctx, tree, from, &cs, parents, works); err != nil {
+			if works, from, err = x.sweepWindow(ctx, tree, from, &cs, parents, works, nil); err != nil {
 				t.Fatal(err)
 			}
 			for i := range works {
@@ -82,7 +82,7 @@ func surveyed(t *testing.T, x *Extents, m model, parents *ref.Set) {
 			}
 		}
 		last := ondisk.Bytenr(0)
-		err := x.Survey(context.Background(), parents, data, func(l ref.Loss) error {
+		err := x.Survey(context.Background(), parents, data, nil, func(l ref.Loss) error {
 			if l.At <= last || l.N != want[l.At] {
 				t.Errorf("extent %d after %d: %d references, want %d", l.At, last, l.N, want[l.At])
 			}
@@ -121,7 +121,7 @@ func TestSweepOfUnknown(t *testing.T) {
 	for _, a := range []ondisk.Bytenr{4096, at + 4096} {
 		cs := []ref.Change{{Ref: ref.Ref{At: a, Len: 4096, Kind: ref.KindData, Root: 5, Ino: 257}, Delta: -1}}
 		var corrupt *ondisk.CorruptError
-		if _, _, err := x.sweepWindow(ctx, tree, ondisk.Key{}, &cs, &ref.Set{}, nil); !errors.As(err, &corrupt) || corrupt.Bytenr != a {
+		if _, _, err := x.sweepWindow(ctx, tree, ondisk.Key{}, &cs, &ref.Set{}, nil, nil); !errors.As(err, &corrupt) || corrupt.Bytenr != a {
 			t.Errorf("change at %d: %v", a, err)
 		}
 	}

@@ -6,8 +6,8 @@
 //   - Many Begin … End pairs make up one transaction on disk; it becomes durable as a whole at Commit, or not at all.
 //   - Space is reserved in Begin. ErrNoSpace comes from there, before anything has changed.
 //   - An error in the middle of a change aborts (Tx.Fail): nothing of the transaction is kept, the volume takes no more
-//     changes until it is opened again, and the last commit is intact (I9). Only a daring change may fail for want of room
-//     and cost nothing but itself, because it is alone in its transaction.
+//     changes until it is opened again, and the last commit is intact (I9). Only a change that is alone in its
+//     transaction may fail, for want of room or because it was cancelled, and cost nothing but itself.
 package transaction
 
 import (

@@ -74,7 +74,7 @@ func (m *Manager) keptForDrops(meta space.Room) uint64 { return m.kept(meta) / 2
 // freed.
 func (m *Manager) reserve(ctx context.Context, need Need) error {
 	committed := false
-	if need.Daring && m.running { // a failure must not take others along
+	if (need.Alone || need.Daring) && m.running { // a failure must not take others along
 		if err := m.commit(ctx); err != nil {
 			return err
 		}

@@ -21,8 +21,11 @@ type Need struct {
 	// Dropping marks, with Deleting, a step towards dropping whole subvolumes: it may use all of the reserve, because
 	// it is what gives space back when nothing else does.
 	Dropping bool
-	// Daring marks, with Dropping, the last resort: a change that is tried although its commit may find no room. It has
-	// a transaction of its own, which End commits at once; if it fails with ErrNoSpace nothing is lost but the attempt.
+	// Alone gives the change a transaction of its own, which End commits at once. If it fails because there is no room,
+	// or because a context has ended, nothing is lost but the attempt.
+	Alone bool
+	// Daring marks, with Dropping, the last resort: a change that is tried although its commit may find no room. It is
+	// alone.
 	Daring bool
 }
 
@@ -34,7 +37,7 @@ type Tx struct {
 	dirt   bool   // something else than trees and references was changed
 	done   bool
 	waited bool
-	daring bool
+	alone  bool
 	before extent.Stats // when this began
 }
 
@@ -57,7 +60,7 @@ func (m *Manager) Begin(ctx context.Context, need Need) (*Tx, error) {
 	}
 	t := m.opt.Now()
 	return &Tx{
-		m: m, waited: waited, daring: need.Daring, acts: m.ext.Acts(), before: m.ext.Stats(),
+		m: m, waited: waited, alone: need.Alone || need.Daring, acts: m.ext.Acts(), before: m.ext.Stats(),
 		now: ondisk.Timespec{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())},
 	}, nil
 }
@@ -83,7 +86,7 @@ func (tx *Tx) End(ctx context.Context) error {
 	switch {
 	case tx.m.err != nil:
 		return tx.m.err
-	case tx.daring:
+	case tx.alone:
 		return tx.settle(ctx, nil)
 	case tx.m.due():
 		return tx.m.commit(ctx)
@@ -101,7 +104,7 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	switch {
 	case tx.m.err != nil:
 		return tx.m.err
-	case tx.daring:
+	case tx.alone:
 		return tx.settle(ctx, nil)
 	}
 	return tx.m.commit(ctx)
@@ -132,7 +135,7 @@ func (tx *Tx) Fail(err error) error {
 		tx.m.mu.Unlock()
 		return err
 	}
-	if tx.daring && !tx.done && tx.m.err == nil {
+	if tx.alone && !tx.done && tx.m.err == nil {
 		tx.done = true
 		defer tx.m.mu.Unlock()
 		return tx.settle(context.Background(), err)
@@ -291,17 +294,17 @@ func (tx *Tx) ApplyBulk(ctx context.Context, cs []ref.Change) error {
 }
 
 // Sweep does what ApplyBulk does, and takes out every reference by parent from blocks of the set, in one sweep over the whole extent tree. It returns how
-// many those were.
-func (tx *Tx) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set) (uint64, error) {
-	return tx.m.ext.Sweep(ctx, cs, parents)
+// many those were. ctx may end it only where the transaction is given up then (Need.Alone).
+func (tx *Tx) Sweep(ctx context.Context, cs []ref.Change, parents *ref.Set, seen extent.Seen) (uint64, error) {
+	return tx.m.ext.Sweep(ctx, cs, parents, seen)
 }
 
 // Survey tells, by address, which extents (tree blocks, or data) have references by parent from blocks of the set. Queued changes are applied first.
-func (tx *Tx) Survey(ctx context.Context, parents *ref.Set, data bool, fn func(ref.Loss) error) error {
+func (tx *Tx) Survey(ctx context.Context, parents *ref.Set, data bool, seen extent.Seen, fn func(ref.Loss) error) error {
 	if err := tx.m.ext.Drain(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	return tx.m.ext.Survey(ctx, parents, data, fn)
+	return tx.m.ext.Survey(ctx, parents, data, seen, fn)
 }
 
 // Lookup answers for sorted addresses what references and flags the extents there have, queued changes included.
