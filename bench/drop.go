@@ -178,29 +178,15 @@ func (b *bench) growth(svg string) error {
 
 // blockCost deletes all snapshots of a volume and returns the microseconds that each freed block took, median of n.
 func (b *bench) blockCost(v volume) (float64, error) {
-	paths, err := chosen(v, "all")
-	if err != nil {
-		return 0, err
-	}
 	var list []time.Duration
 	var freed uint64
 	var peak int64
 	for range b.n {
-		work, err := b.copyOf(b.image(v))
+		t, mem, r, err := b.jsonDrop(v)
 		if err != nil {
 			return 0, err
 		}
-		c := command(b.exe, append([]string{"subvolume", "delete", "--json", work}, paths...)...)
-		start := time.Now()
-		out, err := c.Output()
-		list = append(list, time.Since(start))
-		if err := errors.Join(err, os.Remove(work)); err != nil {
-			return 0, err
-		}
-		peak = max(peak, peakOf(c))
-		if freed, err = freedBlocks(out); err != nil {
-			return 0, err
-		}
+		list, peak, freed = append(list, t), max(peak, mem), r.Blocks
 	}
 	m := median(list)
 	cost := float64(m.Microseconds()) / float64(max(freed, 1))
@@ -208,18 +194,20 @@ func (b *bench) blockCost(v volume) (float64, error) {
 	return cost, nil
 }
 
-// freedBlocks finds the count in what "subvolume delete --json" prints: one object or several.
-func freedBlocks(out []byte) (freed uint64, err error) {
+// dropResult is what "subvolume delete --json" tells.
+type dropResult struct {
+	Blocks  uint64 `json:"tree_blocks_freed"`
+	Commits int    `json:"commits"`
+}
+
+// readDropResult finds it in what the command prints: one object or several, the result last.
+func readDropResult(out []byte) (r dropResult, err error) {
 	d := json.NewDecoder(bytes.NewReader(out))
 	for {
-		var r struct {
-			Blocks uint64 `json:"tree_blocks_freed"`
-		}
 		if err := d.Decode(&r); errors.Is(err, io.EOF) {
-			return freed, nil
+			return r, nil
 		} else if err != nil {
-			return 0, err
+			return r, err
 		}
-		freed = max(freed, r.Blocks)
 	}
 }

@@ -49,7 +49,7 @@ func run(args []string) error {
 	cases := fl.String("cases", "all", "drop: all, original, second (with commas)")
 	svg := fl.String("svg", "", "growth: write a plot to this file")
 	fl.Usage = func() {
-		fmt.Fprintln(fl.Output(), "usage: bench [options] volumes | drop | dry-run | growth | check | mkfs | read")
+		fmt.Fprintln(fl.Output(), "usage: bench [options] volumes | drop | dry-run | budget | growth | check | mkfs | read")
 		fl.PrintDefaults()
 	}
 	if err := fl.Parse(args); err != nil {
@@ -86,6 +86,8 @@ func run(args []string) error {
 		})
 	case "dry-run":
 		return b.each(names, b.dryRun)
+	case "budget":
+		return b.each(names, b.budget)
 	case "growth":
 		return b.growth(*svg)
 	case "check":
