@@ -61,7 +61,9 @@ func (s *span) convertAll(ctx context.Context, b Budget) (fits bool, err error) 
 				if !s.d.dead(nodes[j].Owner) {
 					continue
 				}
-				changes = s.d.convert(t, &nodes[j], changes)
+				if changes = s.d.convert(t, &nodes[j], changes); s.d.foresee {
+					changes = changes[:0]
+				}
 				if l > 0 {
 					pending[l-1] = append(pending[l-1], s.d.below(t, &nodes[j])...)
 				}

@@ -77,6 +77,7 @@ type Budget struct {
 type Options struct {
 	Nodesize uint32
 	Workers  int // goroutines reading blocks; at least 1
+	Extents  int // a dry run (Foresee) remembers so many data extents at once; 0: 4 Mi, which take 96 MiB
 	// SweepFactor is how many leaves each dying node is guessed to take with it: more makes sweeps (see Sweeper) likelier. 0: 16; negative: no sweeps.
 	SweepFactor int
 }
@@ -90,11 +91,12 @@ type Result struct {
 // Drop takes a set of dead trees apart, step by step.
 type Drop struct {
 	blocks  Blocks
-	refs    Refs
+	counts  Counts
+	refs    Refs // the same; nil: a dry run
 	opt     Options
 	stats   Stats
 	onDead  func(ondisk.Bytenr)     // told each tree block that dies
-	foresee bool                    // a dry run: tree blocks are counted, not listed as changes
+	foresee bool                    // a dry run: nothing is listed as changes
 	dying   map[ondisk.TreeID]*Root // unfinished roots
 	gone    map[ondisk.TreeID]bool  // finished ones
 	oldest  ondisk.Generation       // the smallest origin of all
@@ -109,6 +111,15 @@ type Drop struct {
 
 // New starts the drop of a set of roots. Roots with a cut are resumed, whoever made it.
 func New(blocks Blocks, refs Refs, roots []Root, o Options) (*Drop, error) {
+	d, err := newDrop(blocks, refs, roots, o)
+	if err != nil {
+		return nil, err
+	}
+	d.refs = refs
+	return d, nil
+}
+
+func newDrop(blocks Blocks, counts Counts, roots []Root, o Options) (*Drop, error) {
 	if o.Nodesize == 0 {
 		return nil, errors.New("drop: no node size")
 	}
@@ -116,7 +127,7 @@ func New(blocks Blocks, refs Refs, roots []Root, o Options) (*Drop, error) {
 	if o.SweepFactor == 0 {
 		o.SweepFactor = leavesPerNode
 	}
-	d := &Drop{blocks: blocks, refs: refs, opt: o, dying: map[ondisk.TreeID]*Root{}, gone: map[ondisk.TreeID]bool{},
+	d := &Drop{blocks: blocks, counts: counts, opt: o, dying: map[ondisk.TreeID]*Root{}, gone: map[ondisk.TreeID]bool{},
 		settled: map[ondisk.Bytenr]bool{}, kept: map[ondisk.Bytenr]*Node{}, oldest: ^ondisk.Generation(0)}
 	for _, r := range roots {
 		if d.dying[r.ID] != nil {
@@ -181,7 +192,7 @@ func (d *Drop) lookup(ctx context.Context, at []ondisk.Bytenr) ([]ref.Info, erro
 	}
 	d.stats.Sweeps++
 	d.stats.Lookups += uint64(len(at))
-	if err := d.refs.Lookup(ctx, at, out); err != nil {
+	if err := d.counts.Lookup(ctx, at, out); err != nil {
 		return nil, err
 	}
 	d.seen = append(d.seen, out...)

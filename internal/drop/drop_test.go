@@ -344,13 +344,23 @@ func (r *recorder) Add(ctx context.Context, cs []ref.Change) error {
 }
 
 func TestForeseeIsExact(t *testing.T) {
+	passes := 0
 	for _, seed := range seeds(100) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		f := history(rng, 200)
 		set := pick(rng, f)
 		before := f.account()
-		told := uint64(0)
-		plan, err := Foresee(context.Background(), f, f, set, Options{Nodesize: testNodesize}, Visitor{Data: func(_ ondisk.Bytenr, n uint64) error {
+		told, last := uint64(0), ondisk.Bytenr(0)
+		clear(f.reads)
+		o := Options{Nodesize: testNodesize, SweepFactor: int(seed%2) * 1000}
+		if seed%3 > 0 {
+			o.Extents = 1 + int(seed%7) // so that it takes several passes
+		}
+		plan, err := Foresee(context.Background(), f, f, set, o, Visitor{Data: func(at ondisk.Bytenr, n uint64) error {
+			if at <= last {
+				t.Errorf("seed %d: extent %d after %d", seed, at, last)
+			}
+			last = at
 			told += n
 			return nil
 		}})
@@ -359,6 +369,14 @@ func TestForeseeIsExact(t *testing.T) {
 		}
 		if d := diff(f.account(), before); d != "" {
 			t.Fatalf("seed %d: the dry run changed something: %s", seed, d)
+		}
+		if plan.Reads != uint64(len(f.reads)) {
+			t.Fatalf("seed %d: %d blocks read, %d told", seed, len(f.reads), plan.Reads)
+		}
+		if o.Extents > 0 {
+			for _, n := range f.reads {
+				passes = max(passes, n)
+			}
 		}
 		var blocks, data uint64
 		want := f.declared(set)
@@ -375,6 +393,9 @@ func TestForeseeIsExact(t *testing.T) {
 		if plan.Blocks != blocks || plan.Extents != data || plan.DataBytes != data*8192 || told != plan.DataBytes {
 			t.Fatalf("seed %d: plan %+v, want %d blocks and %d extents", seed, plan, blocks, data)
 		}
+	}
+	if passes < 10 {
+		t.Errorf("at most %d passes", passes)
 	}
 }
 

@@ -1,10 +1,8 @@
 package drop
 
 import (
-	"cmp"
 	"context"
 	"math"
-	"slices"
 
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/ref"
@@ -28,91 +26,144 @@ type Visitor struct {
 	Data  func(at ondisk.Bytenr, n uint64) error // data extents, by address
 }
 
-// Foresee is the dry run: the same walk, with changes counted instead of made.
+// Foresee is the dry run: one step without bounds is worked out and not made, and data extents are counted instead of listed as changes. Where there are
+// too many to remember, they are counted in several passes over the dying leaves, a range of addresses in each.
 func Foresee(ctx context.Context, blocks Blocks, counts Counts, roots []Root, o Options, v Visitor) (Plan, error) {
-	f := &foreseer{Counts: counts, data: v.Data}
-	refs := Refs(f)
-	if whole, ok := counts.(Surveyor); ok {
-		refs = &surveyingForeseer{f, whole}
-	}
-	d, err := New(blocks, refs, roots, o)
+	d, err := newDrop(blocks, counts, roots, o)
 	if err != nil {
 		return Plan{}, err
 	}
 	d.foresee, d.onDead = true, v.Block
-	if _, err := d.Step(ctx, Budget{Sweep: math.MaxInt}); err != nil {
+	if err := d.Prepare(ctx, Budget{Sweep: math.MaxInt}); err != nil {
 		return Plan{}, err
+	}
+	f := &foreseer{d: d, data: v.Data}
+	if d.next != nil {
+		f.span = d.next.span
+	}
+	reads := d.stats.Reads
+	for from, pass := ondisk.Bytenr(0), 0; f.span != nil; pass++ {
+		t := &tally{from: from, limit: o.Extents}
+		if err := f.pass(ctx, t); err != nil {
+			return Plan{}, err
+		}
+		if pass == 0 {
+			reads = d.stats.Reads
+		}
+		if t.to == 0 {
+			break
+		}
+		from = t.to
 	}
 	f.plan.Blocks = d.stats.Freed
 	f.plan.MetadataBytes = d.stats.Freed * uint64(o.Nodesize)
-	f.plan.Reads, f.plan.Swept = d.stats.Reads, d.stats.Swept
+	f.plan.Reads = reads
 	return f.plan, nil
 }
 
-// foreseer is an account that only adds up.
+// foreseer counts the data extents of a step that is worked out.
 type foreseer struct {
-	Counts
+	d    *Drop
+	span *span
 	plan Plan
 	data func(at ondisk.Bytenr, n uint64) error
 }
 
-// lost is a data extent and the references it would lose.
-type lost struct {
-	at ondisk.Bytenr
-	n  uint64
-	by int64
+// pass counts the extents from t.from on, as far as t can hold them.
+func (f *foreseer) pass(ctx context.Context, t *tally) error {
+	leaves := f.span.lists[0]
+	for len(leaves) > 0 {
+		n := min(len(leaves), leafBatch)
+		_, nodes, err := f.span.readDying(ctx, leaves[:n])
+		if err != nil {
+			return err
+		}
+		for i := range nodes {
+			t.add(nodes[i].Data)
+		}
+		leaves = leaves[n:]
+	}
+	t.sum()
+	if f.span.sweep != nil {
+		return f.withSwept(ctx, t)
+	}
+	return f.count(ctx, t.list)
 }
 
-// Add finds the data extents that lose their last reference. Changes come sorted by address.
-func (f *foreseer) Add(ctx context.Context, changes []ref.Change) error {
-	dead, err := f.judge(ctx, losses(changes))
+// withSwept also counts what extents lose by unread parents.
+func (f *foreseer) withSwept(ctx context.Context, t *tally) error {
+	list, some := t.list, make([]lost, 0, countBatch)
+	take := func(l lost) (err error) {
+		if some = append(some, l); len(some) == cap(some) {
+			err = f.count(ctx, some)
+			some = some[:0]
+		}
+		return err
+	}
+	err := f.span.account.Survey(ctx, &f.span.sweep.parents, true, func(l ref.Loss) error {
+		if l.At < t.from || t.to != 0 && l.At >= t.to {
+			return nil
+		}
+		f.plan.Swept += l.N
+		for len(list) > 0 && list[0].at < l.At {
+			if err := take(list[0]); err != nil {
+				return err
+			}
+			list = list[1:]
+		}
+		n := l.N
+		if len(list) > 0 && list[0].at == l.At {
+			n += uint64(list[0].by)
+			list = list[1:]
+		}
+		if n != l.Refs {
+			return nil
+		}
+		return take(lost{at: l.At, n: l.Len, dead: true})
+	})
+	if err == nil {
+		err = f.count(ctx, some)
+	}
 	if err != nil {
 		return err
 	}
-	return f.count(dead)
+	return f.count(ctx, list)
 }
 
-// losses sums up what data extents lose by sorted changes.
-func losses(changes []ref.Change) (list []lost) {
-	for i := 0; i < len(changes); {
-		l := lost{at: changes[i].At, n: changes[i].Len}
-		data := false
-		for ; i < len(changes) && changes[i].At == l.at; i++ {
-			data = data || changes[i].Kind.IsData()
-			l.by -= int64(changes[i].Delta)
+// countBatch is how many counts are looked up at once.
+const countBatch = 1 << 16
+
+// count adds the extents that lose all the references they have.
+func (f *foreseer) count(ctx context.Context, list []lost) error {
+	for len(list) > 0 {
+		n := min(countBatch, len(list))
+		if err := f.countSome(ctx, list[:n]); err != nil {
+			return err
 		}
-		if data && l.by > 0 {
-			list = append(list, l)
-		}
+		list = list[n:]
 	}
-	return list
+	return nil
 }
 
-// judge returns which extents lose all the references they have.
-func (f *foreseer) judge(ctx context.Context, list []lost) (dead []lost, err error) {
-	const batch = 1 << 16
-	at := make([]ondisk.Bytenr, 0, min(batch, len(list)))
-	infos := make([]ref.Info, cap(at))
-	for ; len(list) > 0; list = list[len(at):] {
-		at = at[:0]
-		for _, l := range list[:min(batch, len(list))] {
+func (f *foreseer) countSome(ctx context.Context, list []lost) error {
+	at := make([]ondisk.Bytenr, 0, len(list))
+	for _, l := range list {
+		if !l.dead {
 			at = append(at, l.at)
 		}
-		if err := f.Lookup(ctx, at, infos[:len(at)]); err != nil {
-			return nil, err
-		}
-		for i, l := range list[:len(at)] {
-			if infos[i].Found && infos[i].Refs == uint64(l.by) {
-				dead = append(dead, l)
-			}
-		}
 	}
-	return dead, nil
-}
-
-// count adds extents to the plan.
-func (f *foreseer) count(dead []lost) error {
-	for _, l := range dead {
+	infos := make([]ref.Info, len(at))
+	if err := f.d.counts.Lookup(ctx, at, infos); err != nil {
+		return err
+	}
+	for _, l := range list {
+		if !l.dead {
+			l.dead = infos[0].Found && infos[0].Refs == uint64(l.by)
+			infos = infos[1:]
+		}
+		if !l.dead {
+			continue
+		}
 		f.plan.Extents++
 		f.plan.DataBytes += l.n
 		if f.data == nil {
@@ -123,45 +174,4 @@ func (f *foreseer) count(dead []lost) error {
 		}
 	}
 	return nil
-}
-
-// surveyingForeseer adds up over an account that can be read as a whole.
-type surveyingForeseer struct {
-	*foreseer
-	Surveyor
-}
-
-// Lookup implements Counts.
-func (f *surveyingForeseer) Lookup(ctx context.Context, at []ondisk.Bytenr, out []ref.Info) error {
-	return f.Surveyor.Lookup(ctx, at, out)
-}
-
-// Sweep finds the data extents that lose their last reference: by changes, by unread parents, or by both.
-func (f *surveyingForeseer) Sweep(ctx context.Context, changes []ref.Change, parents *ref.Set) (swept uint64, err error) {
-	list := losses(changes)
-	var dead, alone []lost // alone: of list, what no parent refers to
-	err = f.Survey(ctx, parents, true, func(l ref.Loss) error {
-		swept += l.N
-		i, both := slices.BinarySearchFunc(list, l.At, func(a lost, at ondisk.Bytenr) int { return cmp.Compare(a.at, at) })
-		alone, list = append(alone, list[:i]...), list[i:]
-		n := l.N
-		if both {
-			n += uint64(list[0].by)
-			list = list[1:]
-		}
-		if n == l.Refs {
-			dead = append(dead, lost{at: l.At, n: l.Len})
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	more, err := f.judge(ctx, append(alone, list...))
-	if err != nil {
-		return 0, err
-	}
-	dead = append(dead, more...)
-	slices.SortFunc(dead, func(a, b lost) int { return cmp.Compare(a.at, b.at) })
-	return swept, f.count(dead)
 }

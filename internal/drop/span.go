@@ -40,9 +40,9 @@ type span struct {
 	lists   [8][]*block // the same, by position
 	tops    []top       // survivors to be converted with what is below them
 	changes []ref.Change
-	account Sweeper // if sweeping can be thought of
-	size    int     // blocks that a sweep reads
-	sweep   *sweep  // nil: every block that dies is read
+	account Surveyor // if sweeping can be thought of
+	size    int      // blocks that a sweep reads
+	sweep   *sweep   // nil: every block that dies is read
 	kept    map[ondisk.Bytenr]*Node
 	chains  map[ondisk.TreeID][]*block
 	cuts    map[ondisk.TreeID]Cut
@@ -290,6 +290,9 @@ const leafBatch = 2048
 
 // openLeaves reads the leaves that die and gives up their data references, until the budget of changes is used up.
 func (s *span) openLeaves(ctx context.Context) error {
+	if s.d.foresee {
+		return nil // they are read when their extents are counted
+	}
 	list := s.lists[0]
 	s.grow(s.expected())
 	for i := 0; i < len(list); {
@@ -318,25 +321,13 @@ func (s *span) openLeaves(ctx context.Context) error {
 }
 
 func (s *span) leafChanges(ctx context.Context, list []*block) error {
-	dying := make([]*block, 0, len(list))
-	ptrs := make([]Ptr, 0, len(list))
-	for _, b := range list {
-		if b.dies && !(s.sweep != nil && isFull(b.info)) {
-			dying = append(dying, b)
-			ptrs = append(ptrs, b.ptr)
-		}
-	}
-	nodes, err := s.d.read(ctx, ptrs)
+	dying, nodes, err := s.readDying(ctx, list)
 	if err != nil {
 		return err
 	}
 	n := 0
 	for i := range nodes {
 		n += len(nodes[i].Data)
-	}
-	if s.d.foresee {
-		s.compact(nodes, n)
-		return nil
 	}
 	s.grow(n)
 	for i, b := range dying {
@@ -351,25 +342,22 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 	return nil
 }
 
-// compact adds the data references of dying leaves in a dry run: all that matters is how many each extent loses, so memory grows with the extents, not
-// with the references.
-func (s *span) compact(nodes []Node, n int) {
-	if len(s.changes)+n > cap(s.changes) {
-		s.changes = ref.Merge(s.changes)
-	}
-	s.grow(n)
-	for i := range nodes {
-		for _, r := range nodes[i].Data {
-			s.changes = append(s.changes, ref.Change{Ref: ref.Ref{At: r.At, Len: r.Len, Kind: ref.KindData}, Delta: -1})
+// readDying reads the leaves that die and are not swept.
+func (s *span) readDying(ctx context.Context, list []*block) (dying []*block, nodes []Node, err error) {
+	dying = make([]*block, 0, len(list))
+	ptrs := make([]Ptr, 0, len(list))
+	for _, b := range list {
+		if b.dies && !(s.sweep != nil && isFull(b.info)) {
+			dying = append(dying, b)
+			ptrs = append(ptrs, b.ptr)
 		}
 	}
+	nodes, err = s.d.read(ctx, ptrs)
+	return dying, nodes, err
 }
 
 // expected guesses how many changes the step will make: growing later means copying.
 func (s *span) expected() int {
-	if s.d.foresee {
-		return 1 << 16
-	}
 	const perLeaf = 24
 	n := 0
 	for l, list := range s.lists {

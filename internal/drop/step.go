@@ -32,7 +32,7 @@ func (d *Drop) Prepare(ctx context.Context, b Budget) error {
 	if len(d.order) == 0 {
 		return nil
 	}
-	if v, ok := d.refs.(Versioned); ok {
+	if v, ok := d.counts.(Versioned); ok {
 		d.version = v.Version()
 	}
 	before := d.stats
@@ -101,7 +101,7 @@ func (d *Drop) Apply(ctx context.Context) (res Result, ok bool, err error) {
 
 // stillTrue looks up once more what the step goes by, where anything can have changed.
 func (d *Drop) stillTrue(ctx context.Context) (bool, error) {
-	if v, ok := d.refs.(Versioned); ok && v.Version() == d.version {
+	if v, ok := d.counts.(Versioned); ok && v.Version() == d.version {
 		return true, nil
 	}
 	slices.SortFunc(d.seen, func(a, b ref.Info) int { return cmp.Compare(a.At, b.At) })
@@ -113,7 +113,7 @@ func (d *Drop) stillTrue(ctx context.Context) (bool, error) {
 	now := make([]ref.Info, len(at))
 	d.stats.Sweeps++
 	d.stats.Rechecks += uint64(len(at))
-	if err := d.refs.Lookup(ctx, at, now); err != nil {
+	if err := d.counts.Lookup(ctx, at, now); err != nil {
 		return false, err
 	}
 	for i := range now {

@@ -55,7 +55,10 @@ func lossOf(l ref.Loss) loss {
 
 // trySweep begins to look whether the rest of the set can be swept.
 func (s *span) trySweep(ctx context.Context, top uint8) error {
-	account, ok := s.d.refs.(Sweeper)
+	account, ok := s.d.counts.(Surveyor)
+	if _, sweeps := s.d.refs.(Sweeper); !sweeps && !s.d.foresee {
+		return nil
+	}
 	if !ok || top == 0 || s.d.opt.SweepFactor < 0 || s.budget.Sweep == 0 {
 		return nil
 	}
