@@ -10,10 +10,10 @@
 // # What must hold
 //
 //   - The account agrees with drop.Foresee of each set; tests compare them.
-//   - Each block is read once, and only if it dies when all of the trees go.
+//   - Each block is read once, and only if it dies when all of the trees go; leaves once more for each further range of extents.
 //   - What survives all of them is not charged to any: it has references that the walk does not find.
-//   - Memory: an entry for each distinct block of two neighbouring levels and for each extent that dying leaves name, and one bitmap for each
-//     distinct set. Sets that were passed through, and that nothing is held by, are thrown away now and then.
+//   - Memory: an entry for each distinct block of two neighbouring levels, for so many extents as Options say, and one bitmap for each distinct set.
+//     Sets that were passed through, and that nothing is held by, are thrown away now and then.
 //
 // The package is pure: it sees a volume through Blocks, Counts and Costs.
 package share
@@ -52,12 +52,14 @@ type Costs interface {
 type Options struct {
 	Nodesize uint32
 	Workers  int // goroutines reading blocks; at least 1
+	Extents  int // data extents that are remembered at once; 0: 1 Mi, which take some 150 MiB
 }
 
 const (
 	levels  = 8
 	batch   = 1 << 10 // blocks read before what they tell is taken in
 	sweep   = 1 << 16 // addresses in one look-up
+	extents = 1 << 20 // see Options
 	maxSets = 1 << 14 // sets that may be passed through before unused ones are thrown away
 )
 
@@ -69,11 +71,31 @@ type held struct {
 	refs uint64   // references found
 }
 
-// holdings are the blocks of a level, or the data extents.
+// holdings are the blocks of a level, or the data extents in a range of addresses.
 type holdings struct {
-	index map[ondisk.Bytenr]int
-	list  []held
+	index    map[ondisk.Bytenr]int
+	list     []held
+	from, to ondisk.Bytenr // to: 0 while there is no end
+	most     int           // 0: no limit
 }
+
+// room tells whether an entry for the address belongs here. Where the limit is reached, those with the lowest addresses stay.
+func (h *holdings) room(at ondisk.Bytenr) bool {
+	if _, there := h.index[at]; !there && h.most > 0 && len(h.list) >= h.most {
+		slices.SortFunc(h.list, byAddress)
+		keep := h.most / 2
+		h.to = h.list[keep].ptr.At
+		clear(h.list[keep:])
+		h.list = h.list[:keep]
+		clear(h.index)
+		for i := range h.list {
+			h.index[h.list[i].ptr.At] = i
+		}
+	}
+	return at >= h.from && (h.to == 0 || at < h.to)
+}
+
+func byAddress(a, b held) int { return cmp.Compare(a.ptr.At, b.ptr.At) }
 
 type walk struct {
 	blocks Blocks
@@ -83,6 +105,7 @@ type walk struct {
 	sets   *table
 	limit  int // of sets
 	levels [levels]holdings
+	leaves []held // that die
 	data   holdings
 	sums   map[uint32]*Sum // by number of the set
 	reads  uint64
@@ -91,6 +114,10 @@ type walk struct {
 // Count walks whole trees, none of which is half dropped, and makes the account of them.
 func Count(ctx context.Context, blocks Blocks, counts Counts, costs Costs, roots []drop.Root, o Options) (*Account, error) {
 	o.Workers = max(o.Workers, 1)
+	if o.Extents == 0 {
+		o.Extents = extents
+	}
+	o.Extents = max(o.Extents, 2)
 	w := &walk{blocks: blocks, counts: counts, costs: costs, opt: o, sets: newTable(), limit: maxSets, sums: map[uint32]*Sum{}}
 	for i, r := range roots {
 		if r.Block.Level >= levels {
@@ -104,9 +131,16 @@ func Count(ctx context.Context, blocks Blocks, counts Counts, costs Costs, roots
 		}
 		w.levels[l] = holdings{}
 	}
-	if err := w.extents(ctx); err != nil {
-		return nil, err
+	reads := w.reads
+	for from, more := ondisk.Bytenr(0), true; more; from, more = w.data.to, w.data.to != 0 {
+		if err := w.extents(ctx, from); err != nil {
+			return nil, err
+		}
+		if from == 0 {
+			reads = w.reads
+		}
 	}
+	w.reads = reads
 	return w.account(len(roots)), nil
 }
 
@@ -119,6 +153,9 @@ func (w *walk) note(to *holdings, h held) {
 	if to.index == nil {
 		to.index = map[ondisk.Bytenr]int{}
 	}
+	if !to.room(h.ptr.At) {
+		return
+	}
 	i, there := to.index[h.ptr.At]
 	if !there {
 		i = len(to.list)
@@ -130,11 +167,18 @@ func (w *walk) note(to *holdings, h held) {
 	e.refs++
 }
 
-// level charges the blocks of a level that die with all trees, and notes what they refer to.
+// level charges the blocks of a level that die with all trees, and notes what nodes refer to.
 func (w *walk) level(ctx context.Context, l int) error {
 	dying, err := w.dying(ctx, &w.levels[l])
 	if err != nil {
 		return err
+	}
+	for i := range dying {
+		w.sum(dying[i].set).add(Sum{Blocks: 1, MetadataBytes: uint64(w.opt.Nodesize), DiskBytes: w.costs.Block(dying[i].ptr.At)})
+	}
+	if l == 0 {
+		w.leaves = dying
+		return nil
 	}
 	for len(dying) > 0 {
 		some := dying[:min(len(dying), batch)]
@@ -143,18 +187,11 @@ func (w *walk) level(ctx context.Context, l int) error {
 			return err
 		}
 		for i, n := range nodes {
-			sum := w.sum(some[i].set)
-			sum.Blocks++
-			sum.MetadataBytes += uint64(w.opt.Nodesize)
-			sum.DiskBytes += w.costs.Block(some[i].ptr.At)
 			for _, p := range n.Ptrs {
 				if int(p.Level) != l-1 {
 					return corrupt(some[i].ptr.At, "impossible level of a child", p.Level)
 				}
 				w.note(&w.levels[l-1], held{ptr: p, set: some[i].set})
-			}
-			for _, r := range n.Data {
-				w.note(&w.data, held{ptr: drop.Ptr{At: r.At}, n: r.Len, set: some[i].set})
 			}
 		}
 		dying = dying[len(some):]
@@ -167,7 +204,7 @@ func (w *walk) level(ctx context.Context, l int) error {
 func (w *walk) dying(ctx context.Context, of *holdings) ([]held, error) {
 	list := of.list
 	of.index = nil
-	slices.SortFunc(list, func(a, b held) int { return cmp.Compare(a.ptr.At, b.ptr.At) })
+	slices.SortFunc(list, byAddress)
 	dying := list[:0]
 	at, infos := make([]ondisk.Bytenr, 0, min(len(list), sweep)), make([]ref.Info, min(len(list), sweep))
 	for len(list) > 0 {
@@ -222,8 +259,22 @@ func (w *walk) read(ctx context.Context, of []held) ([]drop.Node, error) {
 	return out, nil
 }
 
-// extents charges the data extents that die with all trees.
-func (w *walk) extents(ctx context.Context) error {
+// extents charges the data extents that die with all trees, those from an address on and as many as can be remembered.
+func (w *walk) extents(ctx context.Context, from ondisk.Bytenr) error {
+	w.data = holdings{from: from, most: w.opt.Extents}
+	for i := 0; i < len(w.leaves); i += batch {
+		n := min(batch, len(w.leaves)-i)
+		nodes, err := w.read(ctx, w.leaves[i:i+n])
+		if err != nil {
+			return err
+		}
+		for j := range nodes {
+			for _, r := range nodes[j].Data {
+				w.note(&w.data, held{ptr: drop.Ptr{At: r.At}, n: r.Len, set: w.leaves[i+j].set})
+			}
+		}
+		w.tidy(w.leaves, 0)
+	}
 	dying, err := w.dying(ctx, &w.data)
 	if err != nil {
 		return err
@@ -236,11 +287,7 @@ func (w *walk) extents(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s := w.sum(h.set)
-		s.Extents++
-		s.DataBytes += h.n
-		s.DiskBytes += disk
-		s.ChecksumBytes += sums
+		w.sum(h.set).add(Sum{Extents: 1, DataBytes: h.n, DiskBytes: disk, ChecksumBytes: sums})
 	}
 	return nil
 }
