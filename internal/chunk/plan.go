@@ -3,6 +3,7 @@ package chunk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
@@ -26,6 +27,19 @@ type DevSpec struct {
 	UUID  ondisk.UUID
 	Total uint64
 	Used  [][2]uint64 // device extents [start, end), in order
+}
+
+// fits tells whether a new chunk makes sense, and takes nothing that chunks of the map have: the device extents, by which
+// it was planned, may be damaged.
+func (c *Chunk) fits(m *Map, devs []DevSpec) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	sizes := map[ondisk.DevID]uint64{}
+	for _, d := range devs {
+		sizes[d.ID] = d.Total
+	}
+	return Laid(append(slices.Clone(m.All()), c), sizes)
 }
 
 // hole is a free range of a device.
@@ -76,7 +90,7 @@ func Plan(m *Map, devs []DevSpec, typ uint64, sectorsize uint32) (Chunk, error) 
 				c.Stripes = append(c.Stripes, ondisk.Stripe{DevID: h.dev.ID, Offset: h.start + uint64(k)*size, DevUUID: h.dev.UUID})
 			}
 		}
-		return c, c.check()
+		return c, c.fits(m, devs)
 	}
 	return Chunk{}, ErrNoRoom
 }

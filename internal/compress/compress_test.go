@@ -261,15 +261,24 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// decodeAnything decodes with and without slack: both must say the same, and write nothing but what they may.
 func decodeAnything(t *testing.T, algo uint8, payload []byte, ram int) {
-	buf := bytes.Repeat([]byte{0xee}, ram+16)
-	err := Decode(algo, buf[:ram], payload, sector, true)
+	const mark, behind = 0xee, 3 * Slack
+	exact, roomy := bytes.Repeat([]byte{mark}, ram+behind), bytes.Repeat([]byte{mark}, ram+behind)
+	err := Decode(algo, exact[:ram:ram], payload, sector, true)
+	err2 := Decode(algo, roomy[:ram], payload, sector, true)
 	var corrupt *ondisk.CorruptError
-	if err != nil && !errors.As(err, &corrupt) {
-		t.Fatalf("%s: %v is no CorruptError", Name(algo), err)
+	if err != nil && !errors.As(err, &corrupt) || err2 != nil && !errors.As(err2, &corrupt) {
+		t.Fatalf("%s: %v, %v is no CorruptError", Name(algo), err, err2)
 	}
-	if !bytes.Equal(buf[ram:], bytes.Repeat([]byte{0xee}, 16)) {
+	if (err == nil) != (err2 == nil) || err == nil && !bytes.Equal(exact[:ram], roomy[:ram]) {
+		t.Fatalf("%s: slack makes a difference: %v, %v", Name(algo), err, err2)
+	}
+	if !bytes.Equal(exact[ram:], bytes.Repeat([]byte{mark}, behind)) {
 		t.Fatalf("%s wrote beyond ram_bytes", Name(algo))
+	}
+	if !bytes.Equal(roomy[ram+Slack:], bytes.Repeat([]byte{mark}, behind-Slack)) {
+		t.Fatalf("%s wrote beyond its slack", Name(algo))
 	}
 }
 

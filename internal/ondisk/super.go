@@ -28,6 +28,7 @@ const (
 const (
 	superDevItem  = 201
 	superLabel    = 299
+	maxLabel      = 255
 	superArray    = 811
 	superArrayMax = 2048
 	superBackups  = 2859
@@ -139,7 +140,7 @@ func DecodeSuper(b []byte) (*Superblock, error) {
 		Dev:             devItemAt(b[superDevItem:]),
 		CacheGeneration: Generation(le.Uint64(b[555:])), UUIDTreeGeneration: Generation(le.Uint64(b[563:])), MetadataUUID: uuidAt(b, 571),
 	}
-	label, _, _ := bytes.Cut(b[superLabel:superLabel+256], []byte{0})
+	label, _, _ := bytes.Cut(b[superLabel:superLabel+maxLabel], []byte{0}) // the last of its 256 bytes ends it
 	s.Label = string(label)
 	copy(s.Reserved[:], b[595:811])
 	if err := s.checkSizes(); err != nil {
@@ -243,8 +244,8 @@ func (s *Superblock) Encode(b []byte) error {
 	if s.SysArraySize() > superArrayMax {
 		return corrupt("superblock", "too many system chunks", s.SysArraySize(), superArrayMax)
 	}
-	if len(s.Label) > 255 {
-		return corrupt("superblock", "label too long", len(s.Label), 255)
+	if len(s.Label) > maxLabel {
+		return corrupt("superblock", "label too long", len(s.Label), maxLabel)
 	}
 	clear(b)
 	copy(b[32:], s.FSID[:])

@@ -107,6 +107,29 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// TestWriteOverChunk: a volume with two chunks in one place can be read only.
+func TestWriteOverChunk(t *testing.T) {
+	d := device.NewMem(128 * mib)
+	if _, err := mkfs.Make(context.Background(), []device.Device{d}, mkfs.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	v, err := open(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.WriteProblem(); err != nil {
+		t.Fatal(err)
+	}
+	over := *v.Chunks().All()[0]
+	over.Logical = 1 << 40
+	if err := v.Chunks().Insert(over); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.WriteProblem(); err == nil || !strings.Contains(err.Error(), "over another") {
+		t.Errorf("WriteProblem: %v", err)
+	}
+}
+
 // TestWriteSupers: every device gets every copy, each with its own device item, and the newest counts.
 func TestWriteSupers(t *testing.T) {
 	ctx := context.Background()

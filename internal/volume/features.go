@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/gobtrfs/gobtrfs/internal/chunk"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 )
 
@@ -56,7 +57,9 @@ func (v *Volume) WriteProblem() error {
 			return &ondisk.CorruptError{What: "device items", Tree: ondisk.ChunkTree, Slot: -1, Reason: "a device has none", Got: id}
 		}
 	}
+	sizes := map[ondisk.DevID]uint64{}
 	for _, d := range v.DevItems() {
+		sizes[d.DevID] = d.TotalBytes
 		if dev, ok := v.devs[d.DevID]; ok && uint64(dev.Size()) < d.TotalBytes {
 			return fmt.Errorf("device %d has %d bytes, the volume uses %d: it was cut off, and can only be read", d.DevID, dev.Size(), d.TotalBytes)
 		}
@@ -73,5 +76,5 @@ func (v *Volume) WriteProblem() error {
 	case v.opt.BackupRoot >= 0 || v.opt.SuperCopy > 0:
 		return fmt.Errorf("a volume opened by a backup root or a copy of the superblock can only be read")
 	}
-	return nil
+	return chunk.Laid(v.chunks.All(), sizes)
 }
