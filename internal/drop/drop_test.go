@@ -432,10 +432,10 @@ func TestWorkCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("swept: %+v", d.Stats())
-	if sw := d.Stats(); sw.Freed != st.Freed || sw.Reads > st.Reads/3 || sw.Merged+sw.Swept != st.Merged || sw.Surveys != 1 {
+	if sw := d.Stats(); sw.Freed != st.Freed || sw.Reads > st.Freed/3 || sw.Merged+sw.Swept != st.Merged || sw.Surveys != 1 {
 		t.Errorf("a sweep read %d blocks to free %d, without one %d", sw.Reads, sw.Freed, st.Freed)
 	}
-	if st.Reads != st.Freed || st.Converted != 0 {
+	if st.Reads+st.Bare != st.Freed || st.Bare < 50 || st.Converted != 0 {
 		t.Errorf("read %d blocks to free %d and convert %d", st.Reads, st.Freed, st.Converted)
 	}
 	if st.Sweeps > 4 || st.Lookups > uint64(total) {

@@ -277,7 +277,13 @@ func (f *forest) newTree() ondisk.TreeID {
 	return id
 }
 
-func itemKey(n uint64) ondisk.Key { return ondisk.Key{Objectid: 256 + n, Type: ondisk.TypeExtentData} }
+// itemKey gives each other 32 items one object and a type that is not that of file extents: then whole leaves are without them.
+func itemKey(n uint64) ondisk.Key {
+	if n/32%2 == 1 {
+		return ondisk.Key{Objectid: 256 + n - n%32, Type: ondisk.TypeDirIndex, Offset: n}
+	}
+	return ondisk.Key{Objectid: 256 + n, Type: ondisk.TypeExtentData}
+}
 
 // cow makes the block at private to tree id; the parent, if any, is private already. With reloc it does what a relocation tree does.
 func (f *forest) cow(id ondisk.TreeID, at ondisk.Bytenr, reloc bool) ondisk.Bytenr {
@@ -343,6 +349,9 @@ func (b *treeBlock) slot(k ondisk.Key) int {
 // set puts an item; data 0 is an item without an extent.
 func (f *forest) set(id ondisk.TreeID, n uint64, data ondisk.Bytenr) {
 	k := itemKey(n)
+	if k.Type != ondisk.TypeExtentData {
+		data = 0
+	}
 	way, slots := f.path(id, k, 0)
 	leaf := way[len(way)-1]
 	i, ok := slices.BinarySearchFunc(leaf.ents, k, func(e entry, k ondisk.Key) int { return e.key.Compare(k) })

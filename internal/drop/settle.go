@@ -115,6 +115,9 @@ func (s *span) giveUp(b *block) error {
 	}
 	if b.dies && b.heir == nil {
 		s.d.died(b.ptr.At)
+		if b.bare && !(s.sweep != nil && isFull(b.info)) {
+			s.d.stats.Bare++
+		}
 		delete(s.kept, b.ptr.At)
 	}
 	return nil

@@ -19,6 +19,7 @@ type block struct {
 	info  ref.Info
 	deep  bool  // full, but held by the tree that wrote it: what it wrote below may be unconverted all the same
 	dies  bool  // every reference to it is given up
+	bare  bool  // a leaf that has no place for file extents
 	node  *Node // of a dying node (not of leaves)
 	path  *Root // the block is on the cut of this root: its slots before start are dead
 	start int
@@ -250,6 +251,7 @@ func (s *span) openNode(b *block) error {
 			return err
 		}
 		c.from = append(c.from, b)
+		c.bare = c.bare || c.ptr.Level == 0 && i+1 < len(ptrs) && isBare(ptrs[i].Key, ptrs[i+1].Key)
 		if b.onPath(i) {
 			c.path = b.path
 		}
@@ -342,12 +344,15 @@ func (s *span) leafChanges(ctx context.Context, list []*block) error {
 	return nil
 }
 
-// readDying reads the leaves that die and are not swept.
+// isRead tells whether a leaf dies and has to be read for that.
+func (s *span) isRead(b *block) bool { return b.dies && !b.bare && !(s.sweep != nil && isFull(b.info)) }
+
+// readDying reads the leaves that die, but those that are swept and those that refer to nothing.
 func (s *span) readDying(ctx context.Context, list []*block) (dying []*block, nodes []Node, err error) {
 	dying = make([]*block, 0, len(list))
 	ptrs := make([]Ptr, 0, len(list))
 	for _, b := range list {
-		if b.dies && !(s.sweep != nil && isFull(b.info)) {
+		if s.isRead(b) {
 			dying = append(dying, b)
 			ptrs = append(ptrs, b.ptr)
 		}
@@ -363,7 +368,7 @@ func (s *span) expected() int {
 	for l, list := range s.lists {
 		for _, b := range list {
 			n += b.given()
-			if l == 0 && b.dies && !(s.sweep != nil && isFull(b.info)) {
+			if l == 0 && s.isRead(b) {
 				n += perLeaf
 			}
 		}

@@ -40,7 +40,7 @@ func (d *Drop) Prepare(ctx context.Context, b Budget) error {
 	s := newSpan(d, b)
 	changes, only, err := s.workOut(ctx, b)
 	if err != nil {
-		d.stats.Freed, d.stats.Converted = before.Freed, before.Converted
+		d.stats.Freed, d.stats.Bare, d.stats.Converted = before.Freed, before.Bare, before.Converted
 		return err
 	}
 	d.next = &pending{changes: changes, before: before}
@@ -89,7 +89,7 @@ func (d *Drop) Apply(ctx context.Context) (res Result, ok bool, err error) {
 		return Result{}, true, nil
 	}
 	if ok, err = d.stillTrue(ctx); !ok || err != nil {
-		d.stats.Freed, d.stats.Converted = d.next.before.Freed, d.next.before.Converted
+		d.stats.Freed, d.stats.Bare, d.stats.Converted = d.next.before.Freed, d.next.before.Bare, d.next.before.Converted
 		d.stats.Again++
 		d.next = nil
 		clear(d.settled)
