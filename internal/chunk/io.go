@@ -15,6 +15,8 @@ type IO struct {
 	m    *Map
 	devs map[ondisk.DevID]device.Device // never changed
 	rows [256]sync.Mutex                // of parity chunks; held during I/O, and the last lock taken
+
+	claims Claims
 }
 
 // MissingError tells that a device is not there.
@@ -25,6 +27,10 @@ func (e *MissingError) Error() string { return fmt.Sprintf("device %d is missing
 // NewIO makes an IO over the devices that are there. The map of devices must not
 // be changed afterwards.
 func NewIO(m *Map, devs map[ondisk.DevID]device.Device) *IO { return &IO{m: m, devs: devs} }
+
+// SetClaims tells whom to ask what a row with a wrong parity should hold. It must not be called while something is written. Without it what the
+// devices give is believed.
+func (io *IO) SetClaims(f Claims) { io.claims = f }
 
 // Map is the chunk map that the IO goes by.
 func (io *IO) Map() *Map { return io.m }

@@ -26,7 +26,7 @@ func (io *IO) rebuild(c *Chunk, off uint64, way int, p []byte) error {
 		}
 	}
 	defer io.lockRow(c, row)() // a row half written fits no parity
-	data, err := io.readRow(c, row, so, len(p), func(k int) bool { return k == want || k == also })
+	data, err := io.dataUnits(c, row, so, len(p), func(k int) bool { return k == want || k == also })
 	if err != nil {
 		return err
 	}
@@ -34,11 +34,11 @@ func (io *IO) rebuild(c *Chunk, off uint64, way int, p []byte) error {
 	return nil
 }
 
-// readRow gives n bytes at offset so of every data unit of a row. Units to skip, and those
+// dataUnits gives n bytes at offset so of every data unit of a row. Units to skip, and those
 // that cannot be read, are rebuilt from parity.
 //
 // Preconditions: the row is locked.
-func (io *IO) readRow(c *Chunk, row, so uint64, n int, skip func(unit int) bool) ([][]byte, error) {
+func (io *IO) dataUnits(c *Chunk, row, so uint64, n int, skip func(unit int) bool) ([][]byte, error) {
 	d := c.dataStripes()
 	units := make([][]byte, d+2) // data, P, Q; nil when lost
 	have := 0
