@@ -15,7 +15,7 @@ import (
 var (
 	// ErrReadOnly: the volume was opened read-only, or turned read-only
 	// because a transaction was aborted, or the subvolume is read-only.
-	ErrReadOnly = errors.New("read-only")
+	ErrReadOnly = fstree.ErrReadOnly
 	// ErrNotDir, ErrIsDir, ErrNotEmpty are what their errno counterparts are.
 	ErrNotDir   = fstree.ErrNotDir
 	ErrIsDir    = fstree.ErrIsDir

@@ -33,12 +33,8 @@ func (s *Subvolume) inTx(need transaction.Need, fn func(ctx context.Context, tx 
 
 // writable gives the tree of a subvolume that may be changed.
 func writable(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID) (*fstree.Tree, error) {
-	item, _, err := tx.RootItem(ctx, id)
-	if err != nil {
+	if err := fstree.Writable(ctx, tx, id); err != nil {
 		return nil, err
-	}
-	if item.Flags&ondisk.RootFlagReadonly != 0 {
-		return nil, ErrReadOnly
 	}
 	return fstree.Open(ctx, tx, id)
 }

@@ -107,6 +107,9 @@ type source struct {
 }
 
 func (c *change) source(ctx context.Context, x clone) (source, error) {
+	if err := fstree.Alive(ctx, c.tx, x.sub); err != nil { // its extents may be gone
+		return source{}, fmt.Errorf("inode %d of subvolume %d: %w", x.ino, uint64(x.sub), err)
+	}
 	t, err := c.tx.Tree(ctx, x.sub)
 	if err != nil {
 		return source{}, err

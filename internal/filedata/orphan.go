@@ -25,7 +25,14 @@ func evictSome(ctx context.Context, m *transaction.Manager, sub ondisk.TreeID, i
 	if err != nil {
 		return false, err
 	}
-	t, err := fstree.Open(ctx, tx, sub)
+	err = fstree.Alive(ctx, tx, sub)
+	if errors.Is(err, fstree.ErrDeleted) { // goes with its subvolume
+		return true, tx.End(ctx)
+	}
+	var t *fstree.Tree
+	if err == nil {
+		t, err = fstree.Open(ctx, tx, sub)
+	}
 	if err == nil {
 		done, err = t.RemoveOrphan(ctx, ino, itemsAtOnce)
 	}

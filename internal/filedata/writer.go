@@ -110,7 +110,8 @@ func checkRange(off, n uint64) error {
 }
 
 // Flush brings what was gathered into the tree. After an error of Begin (no
-// space, for example) it is still gathered.
+// space, for example) it is still gathered. When the subvolume was deleted it is
+// forgotten.
 func (w *Writer) Flush(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -136,6 +137,9 @@ func (w *Writer) flush(ctx context.Context) error {
 		return nil
 	}
 	err := w.write(ctx, w.dirty.segs, w.dirty.bytes)
+	if errors.Is(err, fstree.ErrDeleted) {
+		err = nil // nobody can read it any more
+	}
 	if err == nil {
 		w.dirty = dirty{}
 	}
@@ -191,6 +195,9 @@ func (w *Writer) inTx(ctx context.Context, need transaction.Need, fn func(*chang
 }
 
 func (w *Writer) begin(ctx context.Context, tx *transaction.Tx) (*change, error) {
+	if err := fstree.Writable(ctx, tx, w.sub); err != nil {
+		return nil, fmt.Errorf("inode %d of subvolume %d: %w", w.ino, uint64(w.sub), err)
+	}
 	t, err := fstree.Open(ctx, tx, w.sub)
 	if err != nil {
 		return nil, err

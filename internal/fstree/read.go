@@ -18,6 +18,8 @@ const RootIno = ondisk.FirstFreeObjectid
 // Errors of the file system's rules. Others are fs.ErrNotExist, fs.ErrExist and
 // fs.ErrInvalid.
 var (
+	ErrReadOnly     = errors.New("read-only")
+	ErrDeleted      = fmt.Errorf("its subvolume was deleted: %w", fs.ErrNotExist)
 	ErrNotDir       = errors.New("not a directory")
 	ErrIsDir        = errors.New("is a directory")
 	ErrNotEmpty     = errors.New("directory not empty")

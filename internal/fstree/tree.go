@@ -53,6 +53,31 @@ func Open(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID) (*Tree, err
 	return &Tree{tx: tx, t: t, id: id}, nil
 }
 
+// Alive gives ErrDeleted for a subvolume that was deleted. Its tree is read by
+// who drops it, without a lock, and must not change any more.
+func Alive(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID) error {
+	_, err := aliveItem(ctx, tx, id)
+	return err
+}
+
+// Writable tells why files of a subvolume must not be changed: ErrDeleted,
+// ErrReadOnly.
+func Writable(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID) error {
+	item, err := aliveItem(ctx, tx, id)
+	if err == nil && item.Flags&ondisk.RootFlagReadonly != 0 {
+		err = ErrReadOnly
+	}
+	return err
+}
+
+func aliveItem(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID) (*ondisk.RootItem, error) {
+	item, _, err := tx.RootItem(ctx, id)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && item.Refs == 0 {
+		return nil, ErrDeleted
+	}
+	return item, err
+}
+
 // Items gives the tree for the functions that read.
 func (t *Tree) Items() *btree.Tree { return t.t }
 
