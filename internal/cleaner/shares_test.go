@@ -16,6 +16,7 @@ import (
 func TestSharesAreWhatDryRunsTell(t *testing.T) {
 	ctx := context.Background()
 	rng := rand.New(rand.NewPCG(uint64(testenv.Seed(t, 7)), 0))
+	bare := uint64(0)
 	for _, name := range []string{"snap30", "dead-roots-many", "half-drop-shared", "subvolumes", "full-backrefs", "many-subvolumes"} {
 		t.Run(name, func(t *testing.T) {
 			v, m := open(t, testenv.Images(t, name))
@@ -64,10 +65,14 @@ func TestSharesAreWhatDryRunsTell(t *testing.T) {
 				}
 				compare(run, a.Of(run))
 			}
-			if compare(order, a.All()); a.Reads() != a.All().Blocks {
+			if compare(order, a.All()); a.Reads() > a.All().Blocks {
 				t.Errorf("%d blocks read, %d die", a.Reads(), a.All().Blocks)
 			}
+			bare += a.All().Blocks - a.Reads()
 			t.Logf("%d trees, %d blocks, %d bytes", len(ids), a.All().Blocks, a.All().Bytes())
 		})
+	}
+	if bare == 0 {
+		t.Error("no leaf was left unread because its place is none for extents")
 	}
 }

@@ -32,7 +32,7 @@
 // A block is left unread only if it dies and carries FULL_BACKREF, so that all that leaves it does so by parent; a node of level 1 moreover only if the
 // tree that wrote it does not hold it, so that nothing below it can need conversion.
 //
-// A leaf that dies is left unread, too, where its place among the keys is none for file extents (see isBare).
+// A leaf that dies is left unread, too, where its place among the keys is none for file extents (see IsBare).
 //
 // The package is pure: it sees a volume through Blocks and Refs, and its results do not depend on the number of workers.
 package drop

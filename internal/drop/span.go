@@ -251,7 +251,7 @@ func (s *span) openNode(b *block) error {
 			return err
 		}
 		c.from = append(c.from, b)
-		c.bare = c.bare || c.ptr.Level == 0 && i+1 < len(ptrs) && isBare(ptrs[i].Key, ptrs[i+1].Key)
+		c.bare = c.bare || c.ptr.Level == 0 && i+1 < len(ptrs) && IsBare(ptrs[i].Key, ptrs[i+1].Key)
 		if b.onPath(i) {
 			c.path = b.path
 		}

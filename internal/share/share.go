@@ -10,7 +10,8 @@
 // # What must hold
 //
 //   - The account agrees with drop.Foresee of each set; tests compare them.
-//   - Each block is read once, and only if it dies when all of the trees go; leaves once more for each further range of extents.
+//   - Each block is read once, and only if it dies when all of the trees go and may refer to something (drop.IsBare); leaves once more for each further
+//     range of extents.
 //   - What survives all of them is not charged to any: it has references that the walk does not find.
 //   - Memory: an entry for each distinct block of two neighbouring levels, for so many extents as Options say, and one bitmap for each distinct set.
 //     Sets that were passed through, and that nothing is held by, are thrown away now and then.
@@ -69,6 +70,7 @@ type held struct {
 	n    uint64   // length of data
 	set  uint32   // who reaches it
 	refs uint64   // references found
+	bare bool     // a leaf that has no place for file extents
 }
 
 // holdings are the blocks of a level, or the data extents in a range of addresses.
@@ -177,7 +179,7 @@ func (w *walk) level(ctx context.Context, l int) error {
 		w.sum(dying[i].set).add(Sum{Blocks: 1, MetadataBytes: uint64(w.opt.Nodesize), DiskBytes: w.costs.Block(dying[i].ptr.At)})
 	}
 	if l == 0 {
-		w.leaves = dying
+		w.leaves = slices.DeleteFunc(dying, func(h held) bool { return h.bare })
 		return nil
 	}
 	for len(dying) > 0 {
@@ -187,11 +189,12 @@ func (w *walk) level(ctx context.Context, l int) error {
 			return err
 		}
 		for i, n := range nodes {
-			for _, p := range n.Ptrs {
+			for j, p := range n.Ptrs {
 				if int(p.Level) != l-1 {
 					return corrupt(some[i].ptr.At, "impossible level of a child", p.Level)
 				}
-				w.note(&w.levels[l-1], held{ptr: p, set: some[i].set})
+				bare := l == 1 && j+1 < len(n.Ptrs) && drop.IsBare(p.Key, n.Ptrs[j+1].Key)
+				w.note(&w.levels[l-1], held{ptr: p, set: some[i].set, bare: bare})
 			}
 		}
 		dying = dying[len(some):]
