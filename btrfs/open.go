@@ -175,6 +175,10 @@ func (v *Volume) finishOld(ctx context.Context) error {
 type (
 	// UnsupportedError names feature bits that this version does not know.
 	UnsupportedError = volume.UnsupportedError
+	// RefusedError tells why devices make no volume, or none that can be written,
+	// though no bytes on them are known to be wrong: one is missing, cut off, of
+	// another volume.
+	RefusedError = volume.RefusedError
 	// CorruptError tells where bytes of a volume are wrong: tree, address,
 	// slot, what was found and what was expected.
 	CorruptError = ondisk.CorruptError

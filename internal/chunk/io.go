@@ -1,9 +1,11 @@
 package chunk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	stdio "io"
 	"sync"
 
 	"github.com/gobtrfs/gobtrfs/internal/device"
@@ -127,7 +129,11 @@ func (io *IO) readAt(pl place, p []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.ReadAt(p, int64(pl.physical)); err != nil {
+	_, err = d.ReadAt(p, int64(pl.physical))
+	if errors.Is(err, stdio.EOF) { // readers of files would take it for the end of the file
+		err = cmp.Or(device.InRange(int64(pl.physical), int64(len(p)), d.Size()), stdio.ErrUnexpectedEOF)
+	}
+	if err != nil {
 		return fmt.Errorf("read device %d at %d: %w", pl.dev, pl.physical, err)
 	}
 	return nil

@@ -297,6 +297,23 @@ func TestOutside(t *testing.T) {
 	}
 }
 
+// TestBeyondDevice: a chunk that a device is too short for cannot be read there, which is not the end of a file.
+func TestBeyondDevice(t *testing.T) {
+	d := device.NewMem(64 << 10)
+	m := NewMap()
+	c := single(1<<20, ondisk.Stripe{DevID: 1, Offset: 0})
+	if err := m.Insert(*c); err != nil {
+		t.Fatal(err)
+	}
+	cio := NewIO(m, map[ondisk.DevID]device.Device{1: d})
+	for off, good := range map[uint64]bool{0: true, 60 << 10: true, 62 << 10: false, 64 << 10: false, 1 << 20: false} {
+		err := cio.Read(context.Background(), c.Logical+ondisk.Bytenr(off), 0, make([]byte, 4096))
+		if good != (err == nil) || !good && (!errors.Is(err, device.ErrOutOfRange) || errors.Is(err, io.EOF)) {
+			t.Errorf("at %d: %v", off, err)
+		}
+	}
+}
+
 // TestNothingElse: writes touch the chunk's stripes only.
 func TestNothingElse(t *testing.T) {
 	for _, c := range profiles {

@@ -154,7 +154,7 @@ func allowed(ctx context.Context, v *volume.Volume, opt Options) error {
 		return nil
 	}
 	if v.ReadOnly() {
-		return fmt.Errorf("volume is opened read-only")
+		return &volume.RefusedError{Reason: "volume is opened read-only", Writing: true}
 	}
 	if err := v.WriteProblem(); err != nil {
 		return err

@@ -33,13 +33,29 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("the volume has features that are not supported: %s", strings.Join(e.Names, ", "))
 }
 
+// RefusedError tells why devices make no volume, or none that can be written, though no bytes on them are known to be wrong.
+type RefusedError struct {
+	Reason  string
+	Writing bool // the volume can be read, but not written
+}
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+func refuse(format string, args ...any) error {
+	return &RefusedError{Reason: fmt.Sprintf(format, args...)}
+}
+
+func refuseWriting(format string, args ...any) error {
+	return &RefusedError{Reason: fmt.Sprintf(format, args...), Writing: true}
+}
+
 // checkFeatures refuses what cannot be read.
 func checkFeatures(sb *ondisk.Superblock) error {
 	if bad := sb.Incompat &^ incompatRead; bad != 0 {
 		return &UnsupportedError{Bits: bad, Names: ondisk.IncompatNames(bad)}
 	}
 	if bad := sb.Flags &^ superFlagsRead; bad != 0 {
-		return fmt.Errorf("the superblock has unknown flags %#x: a conversion may be unfinished", bad)
+		return &UnsupportedError{Bits: bad, Names: []string{fmt.Sprintf("superblock flags %#x (a conversion may be unfinished)", bad)}}
 	}
 	return nil
 }
@@ -61,20 +77,20 @@ func (v *Volume) WriteProblem() error {
 	for _, d := range v.DevItems() {
 		sizes[d.DevID] = d.TotalBytes
 		if dev, ok := v.devs[d.DevID]; ok && uint64(dev.Size()) < d.TotalBytes {
-			return fmt.Errorf("device %d has %d bytes, the volume uses %d: it was cut off, and can only be read", d.DevID, dev.Size(), d.TotalBytes)
+			return refuseWriting("device %d has %d bytes, the volume uses %d: it was cut off, and can only be read", d.DevID, dev.Size(), d.TotalBytes)
 		}
 	}
 	switch {
 	case v.stale > 0: // before missing: what is behind is left out, and counts as missing too
-		return fmt.Errorf("%d devices missed commits and are behind the others: the volume can only be read until they are brought up to date", v.stale)
+		return refuseWriting("%d devices missed commits and are behind the others: the volume can only be read until they are brought up to date", v.stale)
 	case len(v.missing) > 0:
-		return fmt.Errorf("device %d is missing: a degraded volume can only be read yet", v.missing[0])
+		return refuseWriting("device %d is missing: a degraded volume can only be read yet", v.missing[0])
 	case v.seeds > 0 || v.sb.Flags&ondisk.SuperFlagSeeding != 0:
-		return fmt.Errorf("a seeding device is part of the volume: it can only be read yet")
+		return refuseWriting("a seeding device is part of the volume: it can only be read yet")
 	case v.sb.Flags&(ondisk.SuperFlagMetadump|ondisk.SuperFlagMetadumpV2) != 0:
-		return fmt.Errorf("this is a dump of metadata: it can only be read")
+		return refuseWriting("this is a dump of metadata: it can only be read")
 	case v.opt.BackupRoot >= 0 || v.opt.SuperCopy > 0:
-		return fmt.Errorf("a volume opened by a backup root or a copy of the superblock can only be read")
+		return refuseWriting("a volume opened by a backup root or a copy of the superblock can only be read")
 	}
 	return chunk.Laid(v.chunks.All(), sizes)
 }

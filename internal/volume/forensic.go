@@ -21,10 +21,10 @@ func (v *Volume) ForensicReport() *forensic.Report {
 // findForensic searches the devices for the volume's trees. Superblocks help where there are any.
 func (v *Volume) findForensic(ctx context.Context, devs []device.Device) ([]found, error) {
 	if !v.opt.ReadOnly {
-		return nil, errors.New("a volume whose trees are searched for can only be read")
+		return nil, refuseWriting("a volume whose trees are searched for can only be read")
 	}
 	if len(devs) == 0 {
-		return nil, errors.New("no device given")
+		return nil, refuse("no device given")
 	}
 	given := make([]forensic.Device, len(devs))
 	var list []found

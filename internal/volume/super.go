@@ -18,7 +18,7 @@ func readSuper(d device.Device, i int) (*ondisk.Superblock, error) {
 func readSuperAs(d device.Device, i int, decode func(b []byte) (*ondisk.Superblock, error)) (*ondisk.Superblock, error) {
 	off := ondisk.SuperOffset(i)
 	if off+ondisk.SuperSize > uint64(max(d.Size(), 0)) {
-		return nil, fmt.Errorf("superblock copy %d: the device ends before it", i+1)
+		return nil, fmt.Errorf("superblock copy %d: %w", i+1, device.ErrOutOfRange)
 	}
 	b := make([]byte, ondisk.SuperSize)
 	if _, err := d.ReadAt(b, int64(off)); err != nil {
@@ -42,7 +42,7 @@ func readSuperAs(d device.Device, i int, decode func(b []byte) (*ondisk.Superblo
 func bestSuper(d device.Device, want int) (*ondisk.Superblock, error) {
 	if want >= 0 {
 		if want >= ondisk.SuperCopies {
-			return nil, fmt.Errorf("there are %d copies of the superblock", ondisk.SuperCopies)
+			return nil, refuse("there are %d copies of the superblock", ondisk.SuperCopies)
 		}
 		return readSuper(d, want)
 	}

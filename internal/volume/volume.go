@@ -125,7 +125,7 @@ func (v *Volume) goBy(main *ondisk.Superblock) error {
 
 func probe(devs []device.Device, opt Options) ([]found, error) {
 	if len(devs) == 0 {
-		return nil, errors.New("no device given")
+		return nil, refuse("no device given")
 	}
 	var list []found
 	for i, d := range devs {
@@ -159,7 +159,7 @@ func (v *Volume) useBackup(n int) error {
 	list := append([]ondisk.BackupRoot{}, v.sb.Backups[:]...)
 	sort.SliceStable(list, func(i, j int) bool { return list[i].Root.Generation > list[j].Root.Generation })
 	if n >= len(list) || list[n].Root.Bytenr == 0 {
-		return fmt.Errorf("there is no backup root %d", n+1)
+		return refuse("there is no backup root %d", n+1)
 	}
 	b := list[n]
 	v.sb.Root, v.sb.Generation, v.sb.RootLevel = b.Root.Bytenr, b.Root.Generation, b.Root.Level
@@ -176,7 +176,7 @@ func (v *Volume) assemble(list []found) error {
 		own := f.sb.FSID == v.sb.FSID
 		seed := f.sb.Flags&ondisk.SuperFlagSeeding != 0
 		if !own && !seed && f.sb.TreeUUID() != v.sb.TreeUUID() {
-			return fmt.Errorf("devices belong to different volumes: %v and %v", v.sb.FSID, f.sb.FSID)
+			return refuse("devices belong to different volumes: %v and %v", v.sb.FSID, f.sb.FSID)
 		}
 		if !own && seed {
 			v.seeds++
@@ -189,7 +189,7 @@ func (v *Volume) assemble(list []found) error {
 		}
 		id := f.sb.Dev.DevID
 		if _, twice := v.devs[id]; twice {
-			return fmt.Errorf("device %d is given twice", id)
+			return refuse("device %d is given twice", id)
 		}
 		v.devs[id], v.uuids[id] = f.dev, f.sb.Dev.UUID
 	}
@@ -284,7 +284,7 @@ func (v *Volume) checkDevices() error {
 			gone /= 2
 		}
 		if v.search == nil && gone > c.Tolerated() && c.Type&(ondisk.BlockGroupMetadata|ondisk.BlockGroupSystem) != 0 && c.Profile() != ondisk.BlockGroupRAID10 {
-			return fmt.Errorf("chunk %d needs devices that are missing: name all devices of the volume, separated by commas (%d of %d given)", c.Logical, len(v.devs), v.sb.NumDevices)
+			return refuse("chunk %d needs devices that are missing: name all devices of the volume, separated by commas (%d of %d given)", c.Logical, len(v.devs), v.sb.NumDevices)
 		}
 	}
 	for _, d := range v.items {
@@ -292,7 +292,7 @@ func (v *Volume) checkDevices() error {
 		case !ok:
 			lost[d.DevID] = true
 		case id != d.UUID:
-			return fmt.Errorf("device %d is not the one that the volume had: it has uuid %v, the volume knows %v", d.DevID, id, d.UUID)
+			return refuse("device %d is not the one that the volume had: it has uuid %v, the volume knows %v", d.DevID, id, d.UUID)
 		}
 	}
 	for id := range lost {

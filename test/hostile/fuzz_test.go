@@ -18,6 +18,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
+	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/logtree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/space"
@@ -228,9 +229,9 @@ func session(t *testing.T, m *device.Mem, readonly bool, fn func(context.Context
 	v, err := open(ctx, bounded{m, t, readonly, new(atomic.Int64), cancel}, readonly)
 	if err == nil {
 		err = fn(ctx, v)
-		wellSaid(t, err)
 		v.Close()
 	}
+	wellSaid(t, err)
 	if ctx.Err() != nil {
 		t.Errorf("stopped: %v", ctx.Err())
 	}
@@ -250,11 +251,15 @@ func allocated() uint64 {
 var placed = regexp.MustCompile(`(at|block|inode|slot|device) \d|subvolume|tree|superblock`)
 
 // plain are errors that need no place.
-var plain = []error{volume.ErrRoots, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, cleaner.ErrBalance, filedata.ErrNoChecksum}
+var plain = []error{
+	volume.ErrRoots, volume.ErrChunks, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, filedata.ErrNoChecksum,
+	cleaner.ErrBalance, transaction.ErrBalance, transaction.ErrReplace,
+	fstree.ErrNotDir, fstree.ErrIsDir, fstree.ErrTooManyLinks, fstree.ErrTooLarge,
+}
 
 // wellSaid wants errors of the kinds that callers can tell apart, and of damage also where it is.
 func wellSaid(t *testing.T, err error) {
-	if _, ok := err.(refusal); ok || err == nil {
+	if err == nil {
 		return
 	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
@@ -265,6 +270,7 @@ func wellSaid(t *testing.T, err error) {
 	}
 	var corrupt *ondisk.CorruptError
 	var unsupported *volume.UnsupportedError
+	var refused *volume.RefusedError
 	var data *filedata.ReadError
 	var missing *chunk.MissingError
 	switch {
@@ -272,7 +278,8 @@ func wellSaid(t *testing.T, err error) {
 		if corrupt.What == "" || corrupt.Reason == "" || !placed.MatchString(err.Error()) {
 			t.Errorf("%v does not tell what is wrong where", err)
 		}
-	case errors.As(err, &unsupported), errors.As(err, &data), errors.As(err, &missing):
+	case errors.Is(err, device.ErrOutOfRange) && placed.MatchString(err.Error()):
+	case errors.As(err, &unsupported), errors.As(err, &refused), errors.As(err, &data), errors.As(err, &missing):
 	case slices.ContainsFunc(plain, func(e error) bool { return errors.Is(err, e) }):
 	default:
 		t.Errorf("an error of no kind: %T %v", err, err)
@@ -380,7 +387,7 @@ func replay(opt transaction.Options) func(context.Context, *volume.Volume) error
 	return func(ctx context.Context, v *volume.Volume) error {
 		m, err := transaction.Open(ctx, v, opt)
 		if err != nil {
-			return refusal{err}
+			return err
 		}
 		if err := logtree.Replay(ctx, m); err != nil || opt.InMemory {
 			return err

@@ -133,6 +133,7 @@ func damage(ctx context.Context, rng *rand.Rand, v *volume.Volume, m *device.Mem
 // readAll reads names, attributes and contents of everything that can be found, and has it checked.
 func readAll(ctx context.Context, v *volume.Volume, opt check.Options) (*check.Report, error) {
 	var errs []error
+	contents := make([]byte, 200000)
 	note := func(err error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			errs = append(errs, err)
@@ -172,7 +173,7 @@ func readAll(ctx context.Context, v *volume.Volume, opt check.Options) (*check.R
 			if r, err := filedata.NewReader(ctx, v, t, sums, ino); err != nil {
 				note(err)
 			} else {
-				_, err = r.ReadAt(ctx, make([]byte, 200000), 1000)
+				_, err = r.ReadAt(ctx, contents, 1000)
 				note(err)
 				_, err = r.SeekHole(ctx, 0)
 				note(err)
@@ -189,14 +190,11 @@ func readAll(ctx context.Context, v *volume.Volume, opt check.Options) (*check.R
 	return report, errors.Join(errs...)
 }
 
-// refusal is the error of a volume that cannot be opened, or not for writing, which is told in words.
-type refusal struct{ error }
-
 // changeAll makes and deletes things until something fails.
 func changeAll(ctx context.Context, rng *rand.Rand, v *volume.Volume) error {
 	m, err := transaction.Open(ctx, v, transaction.Options{DropLog: true})
 	if err != nil {
-		return refusal{err}
+		return err
 	}
 	in := func(fn func(tx *transaction.Tx) error) error {
 		tx, err := m.Begin(ctx, transaction.Need{Items: 40, Deleting: true})
