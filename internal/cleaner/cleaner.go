@@ -300,13 +300,8 @@ func (c *cleaner) step(ctx context.Context, d *drop.Drop, refs *txRefs) (more bo
 // save writes the cuts of a step and removes the roots that are done.
 func (c *cleaner) save(ctx context.Context, tx *transaction.Tx, d *drop.Drop, res drop.Result) error {
 	for _, r := range d.Roots() {
-		item, _, err := tx.RootItem(ctx, r.ID)
-		if err != nil {
+		if err := saveCut(ctx, tx, r.ID, r.Cut); err != nil {
 			return err
-		}
-		if item.DropProgress != r.Cut.Key || item.DropLevel != r.Cut.Level {
-			item.DropProgress, item.DropLevel = r.Cut.Key, r.Cut.Level
-			tx.Touch(r.ID)
 		}
 	}
 	for _, id := range res.Done {
@@ -315,6 +310,16 @@ func (c *cleaner) save(ctx context.Context, tx *transaction.Tx, d *drop.Drop, re
 		}
 	}
 	return nil
+}
+
+// saveCut writes how far a tree got.
+func saveCut(ctx context.Context, tx *transaction.Tx, id ondisk.TreeID, cut drop.Cut) error {
+	item, _, err := tx.RootItem(ctx, id)
+	if err == nil && (item.DropProgress != cut.Key || item.DropLevel != cut.Level) {
+		item.DropProgress, item.DropLevel = cut.Key, cut.Level
+		tx.Touch(id)
+	}
+	return err
 }
 
 // remove deletes the root item of a tree that is gone, and its orphan item.

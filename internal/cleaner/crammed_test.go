@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
+	"github.com/gobtrfs/gobtrfs/internal/subvol"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
+	"github.com/gobtrfs/gobtrfs/internal/transaction"
 )
 
 // crammed unpacks a volume that the kernel filled until a dozen or two of blocks were left for metadata (testdata/cram.py).
@@ -70,6 +72,9 @@ func TestStuck(t *testing.T) {
 		if steps == 30 && r.Thinned < 100 {
 			t.Errorf("only %d extents were thinned out", r.Thinned)
 		}
+		if steps > 0 && r.ExtentsFreed > 0 {
+			wantCut(t, m)
+		}
 		extents, commits = extents+r.ExtentsFreed, commits+r.Commits
 		closeAll(t, v, m)
 		testenv.Check(t, image)
@@ -85,4 +90,20 @@ func TestStuck(t *testing.T) {
 		testenv.Umount(t, mnt)
 		testenv.Check(t, image)
 	})
+}
+
+// wantCut wants every dead tree to say that it is not whole any more.
+func wantCut(t *testing.T, m *transaction.Manager) {
+	t.Helper()
+	m.RLock()
+	defer m.RUnlock()
+	list, err := subvol.List(context.Background(), m.Tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		if s.Deleted && s.Item.DropProgress.IsZero() {
+			t.Errorf("tree %d was begun and has no cut", s.ID)
+		}
+	}
 }

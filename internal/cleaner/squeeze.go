@@ -49,7 +49,8 @@ const thinAtOnce = 64
 // thinLeaf makes holes of the extents in the next leaf of a dead tree, a few with each commit, so that the leaf itself can go at last. Half a leaf cannot
 // be given up otherwise: no cut lies within one. It reports whether anything was gained.
 //
-// That works where the tree owns the leaf and everything above it alone and no FULL_BACKREF is set: then copying them changes no other reference.
+// That works where the tree owns the leaf and everything above it alone and no FULL_BACKREF is set: then copying them changes no other reference. The
+// tree gets a cut, if it has none yet, so that nobody takes it for whole and brings it back (subvol.Undelete); a tree of one leaf cannot have one.
 func (c *cleaner) thinLeaf(ctx context.Context, r drop.Root) (gained bool, err error) {
 	if c.thin == 0 {
 		c.thin = thinAtOnce
@@ -89,7 +90,7 @@ func (c *cleaner) thinSome(ctx context.Context, r drop.Root, n int) (int, error)
 	if err != nil {
 		return 0, tx.Fail(err)
 	}
-	leaf, err := ownLeaf(end, tx, t, r)
+	leaf, cut, err := ownLeaf(end, tx, t, r)
 	if leaf == nil || err != nil {
 		return 0, tx.Fail(err)
 	}
@@ -97,7 +98,12 @@ func (c *cleaner) thinSome(ctx context.Context, r drop.Root, n int) (int, error)
 	if err != nil {
 		return 0, tx.Fail(err)
 	}
-	list = list[:min(n, len(list))]
+	if list = list[:min(n, len(list))]; len(list) == 0 {
+		return 0, tx.Fail(nil)
+	}
+	if err := saveCut(end, tx, r.ID, cut); err != nil {
+		return 0, tx.Fail(err)
+	}
 	for _, e := range list {
 		if err := e.punch(end, tx, t); err != nil {
 			return 0, tx.Fail(err)
@@ -106,34 +112,38 @@ func (c *cleaner) thinSome(ctx context.Context, r drop.Root, n int) (int, error)
 	return len(list), tx.Commit(end)
 }
 
-// ownLeaf is the next leaf of a dead tree, or nil if others have a part in it or in what is above it.
-func ownLeaf(ctx context.Context, tx *transaction.Tx, t *btree.Tree, r drop.Root) (*treeblock.Block, error) {
+// ownLeaf is the next leaf of a dead tree, and the cut that leads to it, or nil if others have a part in it or in what is above it.
+func ownLeaf(ctx context.Context, tx *transaction.Tx, t *btree.Tree, r drop.Root) (*treeblock.Block, drop.Cut, error) {
 	b, err := t.RootBlock(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil || b.Level() == 0 {
+		return nil, drop.Cut{}, err
 	}
+	cut := r.Cut
 	at := []ondisk.Bytenr{b.Bytenr()}
 	for b.Level() > 0 {
 		d := b.Data()
 		slot := max(0, sort.Search(d.NrItems(), func(i int) bool { return r.Cut.Key.Less(d.Key(i)) })-1)
 		p := treeblock.Promise{Level: d.Level() - 1, FirstKey: d.Key(slot), HasKey: true}
 		p.Bytenr, p.Generation = d.Ptr(slot)
+		if r.Cut.IsZero() {
+			cut = drop.Cut{Key: p.FirstKey, Level: b.Level()}
+		}
 		if b, err = t.Store().Read(ctx, p); err != nil {
-			return nil, err
+			return nil, cut, err
 		}
 		at = append(at, p.Bytenr)
 	}
 	slices.Sort(at)
 	infos := make([]ref.Info, len(at))
 	if err := tx.Lookup(ctx, at, infos); err != nil {
-		return nil, err
+		return nil, cut, err
 	}
 	for _, i := range infos {
 		if i.Refs != 1 || i.Flags&ondisk.ExtentFlagFullBackref != 0 {
-			return nil, nil
+			return nil, cut, nil
 		}
 	}
-	return b, nil
+	return b, cut, nil
 }
 
 // fileExtent is an item that refers to data.
