@@ -4,7 +4,10 @@
 // Only what the volume uses is copied, and only what was compared with its
 // checksum, so that a good block is never replaced with a bad one; data without
 // checksums are taken as the current devices have them. The device's superblocks
-// are the caller's, to be written afterwards. Chunks with parity are refused.
+// are the caller's, to be written afterwards. Of chunks with parity the rows in
+// use are made whole: data is rebuilt, and parity computed anew from data that
+// was compared. What the device itself still holds counts where it has the right
+// checksum, and so may the old parity help where the other devices are bad.
 package resync
 
 import (
@@ -35,6 +38,9 @@ type syncer struct {
 	id  ondisk.DevID
 	to  *chunk.IO // writes reach the device alone
 	buf []byte
+
+	chunk *chunk.Chunk // with parity, whose rows before next are done
+	next  uint64
 }
 
 // Device copies what device id of volume v, which v was opened without, should
@@ -44,12 +50,8 @@ func Device(ctx context.Context, v *volume.Volume, id ondisk.DevID, dev device.D
 	for other, d := range v.Devices() {
 		devs[other] = kept{d}
 	}
-	for _, c := range v.Chunks().All() {
-		if holds(c, id) && c.Profile()&(ondisk.BlockGroupRAID5|ondisk.BlockGroupRAID6) != 0 {
-			return fmt.Errorf("chunk %d has parity: device %d cannot be brought up to date yet", c.Logical, id)
-		}
-	}
 	s := &syncer{v: v, id: id, to: chunk.NewIO(v.Chunks(), devs), buf: make([]byte, step)}
+	s.to.SetClaims(v.Claims)
 	if err := s.all(ctx); err != nil {
 		return fmt.Errorf("device %d: %w", id, err)
 	}
@@ -93,6 +95,9 @@ func (s *syncer) extent(ctx context.Context, at ondisk.Bytenr, n uint64, block b
 	if !ok {
 		return &ondisk.CorruptError{What: "extent", Bytenr: at, Slot: -1, Reason: "no chunk holds it"}
 	}
+	if c.HasParity() && holds(c, s.id) {
+		return s.rows(ctx, c, at, n, block)
+	}
 	if !holds(c, s.id) || c.Copies() == 1 {
 		return nil
 	}
@@ -104,6 +109,30 @@ func (s *syncer) extent(ctx context.Context, at ondisk.Bytenr, n uint64, block b
 			return err
 		}
 	}
+	return nil
+}
+
+// rows brings the rows of an extent up to date. Extents come in the order of their addresses.
+func (s *syncer) rows(ctx context.Context, c *chunk.Chunk, at ondisk.Bytenr, n uint64, block bool) error {
+	if block {
+		n = uint64(s.v.Nodesize())
+	}
+	if n > uint64(c.End()-at) {
+		return &ondisk.CorruptError{What: "extent", Bytenr: at, Slot: -1, Reason: "leaves its chunk", Got: n}
+	}
+	if s.chunk != c {
+		s.chunk, s.next = c, 0
+	}
+	from, to := c.Rows(at, n)
+	for nr := max(from, s.next); nr < to; nr++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.to.Refresh(ctx, c, nr, s.id); err != nil {
+			return err
+		}
+	}
+	s.next = max(s.next, to)
 	return nil
 }
 

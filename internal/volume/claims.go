@@ -12,9 +12,9 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 )
 
-// claims tells what the last commit knows of [at, at+n), which is in one chunk: sectors of data by their checksums, tree blocks by their headers. It is
+// Claims tells what the last commit knows of [at, at+n), which is in one chunk: sectors of data by their checksums, tree blocks by their headers. It is
 // what the volume's IO asks; nothing that the last commit leads to is overwritten before the next one (I3).
-func (v *Volume) claims(ctx context.Context, at ondisk.Bytenr, n int) ([]chunk.Claim, error) {
+func (v *Volume) Claims(ctx context.Context, at ondisk.Bytenr, n int) ([]chunk.Claim, error) {
 	c, ok := v.chunks.Find(at)
 	if !ok {
 		return nil, fmt.Errorf("no chunk holds %d", at)

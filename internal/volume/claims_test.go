@@ -28,7 +28,7 @@ func TestClaims(t *testing.T) {
 			defer v.Close()
 			n := 0
 			for _, c := range v.Chunks().All() {
-				list, err := v.claims(ctx, c.Logical, int(min(c.Length, 64<<20)))
+				list, err := v.Claims(ctx, c.Logical, int(min(c.Length, 64<<20)))
 				if err != nil {
 					t.Fatal(err)
 				}

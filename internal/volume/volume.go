@@ -94,7 +94,7 @@ func Open(ctx context.Context, devs []device.Device, opt Options) (*Volume, erro
 	if err := v.openRoot(ctx); err != nil {
 		return nil, err
 	}
-	v.io.SetClaims(v.claims)
+	v.io.SetClaims(v.Claims)
 	return v, nil
 }
 
