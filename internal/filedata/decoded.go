@@ -6,8 +6,9 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 )
 
-// decodedKey names the contents of a compressed extent. An address that is used
-// again gets a newer generation.
+// decodedKey names the contents of a compressed extent that is committed: an
+// address that is used again gets a newer generation. The running transaction may
+// use its own addresses again, so what it wrote is not kept.
 type decodedKey struct {
 	at         ondisk.Bytenr
 	generation ondisk.Generation

@@ -203,8 +203,8 @@ func (r *Reader) plain(ctx context.Context, it ondisk.InodeItem, p []byte, at on
 
 // decoded gives the whole decoded extent, from the cache if it is there.
 func (r *Reader) decoded(ctx context.Context, it ondisk.InodeItem, e ondisk.FileExtent) ([]byte, error) {
-	k := decodedKey{e.DiskBytenr, e.Generation}
-	if b := r.cache.get(k); uint64(len(b)) == e.RAMBytes && b != nil {
+	k, durable := decodedKey{e.DiskBytenr, e.Generation}, e.Generation <= r.v.Super().Generation
+	if b := r.cache.get(k); durable && uint64(len(b)) == e.RAMBytes && b != nil {
 		return b, nil
 	}
 	src := make([]byte, e.DiskNumBytes)
@@ -215,6 +215,8 @@ func (r *Reader) decoded(ctx context.Context, it ondisk.InodeItem, e ondisk.File
 	if err := compress.Decode(e.Compression, b, src, int(r.layout.Sectorsize), false); err != nil {
 		return nil, fmt.Errorf("extent at %d: %w", e.DiskBytenr, err)
 	}
-	r.cache.put(k, b)
+	if durable {
+		r.cache.put(k, b)
+	}
 	return b, nil
 }
