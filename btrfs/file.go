@@ -2,8 +2,10 @@ package btrfs
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
@@ -187,7 +189,8 @@ func (e dirEntry) Info() (fs.FileInfo, error) {
 }
 
 // ReadDir lists up to n entries of a directory in the order of the directory,
-// or all that are left when n <= 0.
+// or all that are left when n <= 0. Names that no path can have ("..", "a/b"), which
+// a damaged directory may hold, are left out, and told in the error.
 func (f *File) ReadDir(n int) ([]fs.DirEntry, error) {
 	if err := f.usable("readdir"); err != nil {
 		return nil, err
@@ -218,9 +221,15 @@ func (f *File) readDir(tree treeFunc, n int, list *[]fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
+	var bad error
 	err = fstree.ReadDir(ctx, t, f.node.ino, f.dirNext, func(e fstree.Entry) error {
 		if n > 0 && len(*list) == n {
 			return fs.SkipAll
+		}
+		if !usableName(string(e.Name)) {
+			f.dirNext = e.Index + 1
+			bad = badName(f.node, e)
+			return nil
 		}
 		at, err := w.enter(ctx, f.node, e)
 		if err != nil {
@@ -230,8 +239,20 @@ func (f *File) readDir(tree treeFunc, n int, list *[]fs.DirEntry) error {
 		f.dirNext = e.Index + 1
 		return nil
 	})
-	if err == fs.SkipAll {
-		return nil
+	if err != nil && err != fs.SkipAll {
+		return err
 	}
-	return err
+	return bad
+}
+
+// usableName tells whether a name in a directory can be an element of a path: joined
+// to the path of its directory it would else lead to another place.
+func usableName(name string) bool {
+	return name != "." && validPath(name) && !strings.Contains(name, "/")
+}
+
+func badName(dir node, e fstree.Entry) error {
+	return &ondisk.CorruptError{
+		What: fmt.Sprintf("directory %d", dir.ino), Tree: dir.sub, Slot: -1, Reason: "has a name that no path can have", Got: fmt.Sprintf("%q", e.Name),
+	}
 }

@@ -3,6 +3,7 @@ package btrfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -141,7 +142,7 @@ func (s *Subvolume) Remove(name string) error {
 			return err
 		}
 		if n.ino == rootIno && n.sub != dir.sub {
-			return fs.ErrPermission // a subvolume: DeleteSubvolumes
+			return fmt.Errorf("a subvolume is deleted as one: %w", fs.ErrPermission) // DeleteSubvolumes
 		}
 		it, err := w.inode(ctx, n)
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,7 @@ func rmCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withVolume(cmd.Context(), "rm", args[0], btrfs.Options{}, func(v *btrfs.Volume) error {
 				for _, p := range args[1:] {
-					if err := remove(v.Top(), rel(p), recursive); err != nil && !(force && errors.Is(err, fs.ErrNotExist)) {
+					if err := remove(cmd.Context(), v.Top(), rel(p), recursive); err != nil && !(force && errors.Is(err, fs.ErrNotExist)) {
 						return err
 					}
 				}
@@ -33,7 +34,10 @@ func rmCommand() *cobra.Command {
 	return cmd
 }
 
-func remove(s *btrfs.Subvolume, name string, recursive bool) error {
+func remove(ctx context.Context, s *btrfs.Subvolume, name string, recursive bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	fi, err := s.Lstat(name)
 	if err != nil {
 		return err
@@ -44,7 +48,16 @@ func remove(s *btrfs.Subvolume, name string, recursive bool) error {
 	if !recursive {
 		return fmt.Errorf("/%s: %w (use -r)", name, btrfs.ErrIsDir)
 	}
-	return s.RemoveAll(name)
+	list, err := s.ReadDir(name)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if err := remove(ctx, s, path.Join(name, e.Name()), true); err != nil {
+			return err
+		}
+	}
+	return s.Remove(name)
 }
 
 func mkdirCommand() *cobra.Command {
@@ -53,17 +66,18 @@ func mkdirCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "mkdir TARGET PATH…", Short: "Make directories", Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			perm, err := strconv.ParseUint(mode, 8, 12)
+			bits, err := strconv.ParseUint(mode, 8, 12)
 			if err != nil {
 				return usagef("mkdir: %q is not a mode", mode)
 			}
+			perm := btrfs.Stat{Mode: uint32(bits)}.FileMode()
 			return withVolume(cmd.Context(), "mkdir", args[0], btrfs.Options{}, func(v *btrfs.Volume) error {
 				for _, p := range args[1:] {
 					make := v.Top().Mkdir
 					if parents {
 						make = v.Top().MkdirAll
 					}
-					if err := make(rel(p), fs.FileMode(perm)); err != nil {
+					if err := make(rel(p), perm); err != nil {
 						return err
 					}
 				}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
@@ -74,6 +75,29 @@ func TestHostileNames(t *testing.T) {
 				}
 				return err
 			}))
+		})
+	}
+}
+
+// TestHostileNamesInside: a name that leads out of its directory leads neither rm nor
+// ls elsewhere in the volume; what has usable names is listed.
+func TestHostileNamesInside(t *testing.T) {
+	for _, name := range []string{"..", ".", "../keep"} {
+		t.Run(name, func(t *testing.T) {
+			src, old := t.TempDir(), "NAMENAMENAME"[:len(name)]
+			write(t, filepath.Join(src, "keep"), "keep me")
+			write(t, filepath.Join(src, "sub", "other"), "other")
+			must(t, os.MkdirAll(filepath.Join(src, "sub", old), 0o755))
+			image := filepath.Join(testenv.Scratch(t), "v.img")
+			ok(t, "mkfs", "-q", "--size", "128M", "--rootdir", src, image)
+			rename(t, image, old, name)
+			if r := fails(t, 1, []string{"no path can have"}, "ls", "-R", image); !strings.Contains(r.out, "sub/other") {
+				t.Errorf("ls tells only\n%s", r.out)
+			}
+			fails(t, 1, []string{"no path can have"}, "rm", "-r", image, "/sub")
+			if got := ok(t, "cat", image, "/keep"); got != "keep me" {
+				t.Errorf("/keep holds %q", got)
+			}
 		})
 	}
 }

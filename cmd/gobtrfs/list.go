@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -94,7 +96,7 @@ func lsCommand() *cobra.Command {
 				paths = []string{"/"}
 			}
 			return withVolume(cmd.Context(), "ls", args[0], state.readOnly(), func(v *btrfs.Volume) error {
-				l := lister{out: &out, s: v.Top(), long: long, recursive: recursive, many: len(paths) > 1}
+				l := lister{ctx: cmd.Context(), out: &out, s: v.Top(), long: long, recursive: recursive, many: len(paths) > 1}
 				return l.run(paths)
 			})
 		},
@@ -109,6 +111,7 @@ func lsCommand() *cobra.Command {
 
 // lister is one run of ls.
 type lister struct {
+	ctx                   context.Context
 	out                   *output
 	s                     *btrfs.Subvolume
 	long, recursive, many bool
@@ -119,15 +122,19 @@ type lister struct {
 func (l *lister) run(paths []string) error {
 	l.tw = tabwriter.NewWriter(l.out.w, 0, 8, 1, ' ', 0)
 	l.all = []entry{}
+	var err error
 	for _, p := range paths {
-		if err := l.path(p); err != nil {
-			return err
+		if err = l.path(p); err != nil {
+			break
 		}
+	}
+	if err != nil && l.out.json {
+		return err // no document rather than a part of one
 	}
 	if l.out.json {
 		return l.out.document(l.all)
 	}
-	return l.tw.Flush()
+	return errors.Join(err, l.tw.Flush())
 }
 
 func (l *lister) path(p string) error {
@@ -147,11 +154,11 @@ func (l *lister) path(p string) error {
 
 // dir lists directory name; prefix is what is put before the names.
 func (l *lister) dir(name, prefix string) error {
-	list, err := l.s.ReadDir(name)
-	if err != nil {
-		return err
-	}
+	list, lerr := l.s.ReadDir(name) // what can be listed is, before the error
 	for _, d := range list {
+		if err := l.ctx.Err(); err != nil {
+			return err
+		}
 		fi, err := d.Info()
 		if err != nil {
 			return err
@@ -166,7 +173,7 @@ func (l *lister) dir(name, prefix string) error {
 			}
 		}
 	}
-	return nil
+	return lerr
 }
 
 func (l *lister) add(name, shown string, fi fs.FileInfo) error {
@@ -205,7 +212,7 @@ func catCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withVolume(cmd.Context(), "cat", args[0], state.readOnly(), func(v *btrfs.Volume) error {
 				for _, p := range args[1:] {
-					if err := copyOut(cmd.OutOrStdout(), v.Top(), rel(p)); err != nil {
+					if err := copyOut(cmd.Context(), cmd.OutOrStdout(), v.Top(), rel(p)); err != nil {
 						return err
 					}
 				}
@@ -219,14 +226,27 @@ func catCommand() *cobra.Command {
 }
 
 // copyOut writes the file name to w.
-func copyOut(w io.Writer, s *btrfs.Subvolume, name string) error {
+func copyOut(ctx context.Context, w io.Writer, s *btrfs.Subvolume, name string) error {
 	f, err := s.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, f, make([]byte, 1<<20))
+	_, err = io.CopyBuffer(stoppable{ctx, w}, f, make([]byte, 1<<20))
 	return err
+}
+
+// stoppable is a writer that takes nothing more once its context has ended.
+type stoppable struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (s stoppable) Write(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.w.Write(p)
 }
 
 func statCommand() *cobra.Command {

@@ -32,6 +32,7 @@ func main() {
 	}
 	hugePages()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second ^C ends the program at once; the last commit stays
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
