@@ -18,7 +18,7 @@ type DropStats = drop.Stats
 // DropOptions tell how dead subvolumes are dropped.
 type DropOptions struct {
 	Budget   int              // tree blocks freed per commit; 0: chosen
-	Rate     uint64           // bytes of tree blocks a second; 0: as fast as it goes
+	Rate     uint64           // bytes freed a second, at most; 0: as fast as it goes
 	Workers  int              // readers; 0: chosen
 	Progress func(DropReport) // called after each step
 	// Watch is called now and then in the middle of a long step, while nobody else can

@@ -254,7 +254,7 @@ func subDeleteCommand() *cobra.Command {
 	fl.BoolVar(&f.noDrop, "no-drop", false, "only unlink; the space comes back later")
 	fl.BoolVar(&f.ghosts, "ghosts", false, "finish subvolumes that were deleted earlier but not dropped")
 	fl.IntVar(&f.budget, "budget", 0, "tree blocks freed per commit (0: chosen)")
-	fl.Var(&f.rate, "rate", "at most SIZE of tree blocks a second")
+	fl.Var(&f.rate, "rate", "free at most SIZE a second")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
 	fl.BoolVar(&f.direct, "direct", false, "read and write past the page cache (Linux)")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print work counters")
