@@ -22,6 +22,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/logtree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/space"
+	"github.com/gobtrfs/gobtrfs/internal/subvol"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
 	"github.com/gobtrfs/gobtrfs/internal/treeblock"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
@@ -254,7 +255,7 @@ var placed = regexp.MustCompile(`(at|block|inode|slot|device) \d|subvolume|tree|
 var plain = []error{
 	volume.ErrRoots, volume.ErrChunks, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, filedata.ErrNoChecksum,
 	cleaner.ErrBalance, transaction.ErrBalance, transaction.ErrReplace,
-	fstree.ErrNotDir, fstree.ErrIsDir, fstree.ErrTooManyLinks, fstree.ErrTooLarge,
+	fstree.ErrNotDir, fstree.ErrIsDir, fstree.ErrNotEmpty, fstree.ErrTooManyLinks, fstree.ErrTooLarge, fstree.ErrReadOnly, fstree.ErrSubvolume, subvol.ErrNewSnapshot,
 }
 
 // wellSaid wants errors of the kinds that callers can tell apart, and of damage also where it is.

@@ -217,6 +217,12 @@ func changeAll(ctx context.Context, rng *rand.Rand, v *volume.Volume) error {
 		if s.Deleted {
 			continue
 		}
+		if s.Item.Flags&ondisk.RootFlagReadonly != 0 {
+			err := in(func(tx *transaction.Tx) error { return subvol.SetReadOnly(ctx, tx, s.ID, false) })
+			if err != nil {
+				return err
+			}
+		}
 		if err := changeOne(ctx, m, in, s.ID); err != nil {
 			return err
 		}
