@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -53,4 +55,24 @@ func TestInterrupted(t *testing.T) {
 	if _, err := v.Top().Stat("dir/big"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestMkfsRefusedLeavesNoTrace: what is refused is neither made nor grown.
+func TestMkfsRefusedLeavesNoTrace(t *testing.T) {
+	image := small(t)
+	fails(t, 1, []string{"holds a btrfs volume", "-f"}, "mkfs", "--size", "300M", image)
+	if fi, err := os.Stat(image); err != nil || fi.Size() != 256<<20 {
+		t.Errorf("the image became %v long: %v", fi.Size(), err)
+	}
+	fresh := filepath.Join(t.TempDir(), "new.img")
+	fails(t, 1, []string{"nonsense"}, "mkfs", "--size", "256M", "-d", "nonsense", fresh)
+	fails(t, 1, []string{"fewer than"}, "mkfs", "--size", "1M", fresh)
+	fails(t, 2, []string{"no size of a block"}, "mkfs", "--size", "256M", "-n", "4294983680", fresh)
+	if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was left behind: %v", err)
+	}
+	disk := make([]byte, 1<<20)
+	copy(disk[510:], "\x55\xaa")
+	write(t, fresh, string(disk))
+	fails(t, 1, []string{"partition table"}, "mkfs", "--size", "256M", fresh)
 }

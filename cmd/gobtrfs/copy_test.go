@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -238,5 +239,25 @@ func TestTar(t *testing.T) {
 	slices.Sort(names) // a directory's order is its own
 	if want := []string{"dangling", "deep/", "deep/er/", "deep/link", "deep/second", "long"}; !slices.Equal(names, want) {
 		t.Errorf("the stream holds %q", names)
+	}
+}
+
+// TestPutAgain: a put that was interrupted can be run again, whatever is there
+// already.
+func TestPutAgain(t *testing.T) {
+	src, image := t.TempDir(), small(t)
+	write(t, filepath.Join(src, "d", "file"), "text")
+	must(t, os.Link(filepath.Join(src, "d", "file"), filepath.Join(src, "d", "hard")))
+	must(t, os.Symlink("file", filepath.Join(src, "d", "link")))
+	must(t, unix.Mkfifo(filepath.Join(src, "d", "pipe"), 0o600))
+	want := describe(t, filepath.Join(src, "d"))
+	for range 2 {
+		ok(t, "put", "-q", image, filepath.Join(src, "d"), "/")
+	}
+	testenv.Check(t, image)
+	to := t.TempDir()
+	ok(t, "get", "-q", image, "/d", to)
+	if got := describe(t, filepath.Join(to, "d")); !maps.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"strings"
 
@@ -21,6 +22,7 @@ type mkfsFlags struct {
 	features     string
 	force, quiet bool
 	opt          btrfs.MakeOptions
+	made         []string // image files that were not there before
 }
 
 func mkfsCommand() *cobra.Command {
@@ -29,11 +31,17 @@ func mkfsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "mkfs TARGET", Short: "Make a volume", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if max(node, sector) > math.MaxInt32 {
+				return usagef("mkfs: %s is no size of a block", iec(uint64(max(node, sector))))
+			}
 			f.opt.Nodesize, f.opt.Sectorsize = uint32(node), uint32(sector)
 			if err := f.parse(); err != nil {
 				return err
 			}
 			if err := f.run(cmd, args[0]); err != nil {
+				for _, name := range f.made {
+					os.Remove(name)
+				}
 				return fmt.Errorf("mkfs: %s: %w", args[0], err)
 			}
 			return nil
@@ -180,6 +188,12 @@ func (f *mkfsFlags) sizeFile(name string) error {
 	if err != nil {
 		return err
 	}
+	if fi == nil {
+		f.made = append(f.made, name)
+	}
+	if f.size > math.MaxInt64 || fileSystemOn(file) != "" && !f.force {
+		return file.Close() // is refused, and stays as it is
+	}
 	return errors.Join(file.Truncate(int64(f.size)), file.Close())
 }
 
@@ -206,6 +220,11 @@ func fileSystemOn(r io.ReaderAt) string {
 		{3, "NTFS", "an NTFS file system"},
 		{0, "LUKS\xba\xbe", "a LUKS volume"},
 		{0x200, "EFI PART", "a GPT partition table"},
+		{0x218, "LVM2 001", "an LVM physical volume"},
+		{0x400, "\x10\x20\xf5\xf2", "an f2fs file system"},
+		{0xff6, "SWAPSPACE2", "swap space"},
+		{0x8001, "CD001", "an ISO 9660 file system"},
+		{0x1fe, "\x55\xaa", "a partition table or boot sector"},
 	} {
 		b := make([]byte, len(m.sign))
 		if n, _ := r.ReadAt(b, m.off); n == len(b) && string(b) == m.sign {

@@ -112,13 +112,17 @@ func (p *putter) make(src, to string, fi fs.FileInfo, li localInfo, known bool) 
 	if known && li.nlink > 1 {
 		id := inodeID{li.dev, li.ino}
 		if first, ok := p.links[id]; ok {
-			return p.s.Link(first, to)
+			return p.again(first, to)
 		}
 		p.links[id] = to
 	}
-	switch {
-	case fi.Mode().IsRegular():
+	if fi.Mode().IsRegular() {
 		return p.file(src, to)
+	}
+	if err := p.clear(to); err != nil {
+		return err
+	}
+	switch {
 	case fi.Mode()&fs.ModeSymlink != 0:
 		target, err := os.Readlink(src)
 		if err != nil {
@@ -129,6 +133,30 @@ func (p *putter) make(src, to string, fi fs.FileInfo, li localInfo, known bool) 
 		return fmt.Errorf("%s: cannot copy a special file here", src)
 	}
 	return p.s.Mknod(to, li.mode, li.rdev)
+}
+
+// again gives a file that was put already another name.
+func (p *putter) again(first, to string) error {
+	if first == to {
+		return nil
+	}
+	if err := p.clear(to); err != nil {
+		return err
+	}
+	return p.s.Link(first, to)
+}
+
+// clear removes what is in the way of something that cannot be written over, so that
+// the same put can be run again; directories stay.
+func (p *putter) clear(to string) error {
+	fi, err := p.s.Lstat(to)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && fi.IsDir() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return p.s.Remove(to)
 }
 
 // file copies a regular file; pieces that are all zero become holes.
