@@ -1,11 +1,14 @@
 package forensic
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
@@ -39,6 +42,9 @@ func (s *search) scan(ctx context.Context) error {
 	for _, d := range s.devs {
 		sc.total += uint64(max(d.Dev.Size(), 0))
 	}
+	if !s.sure {
+		sc.others = map[ondisk.UUID]int{}
+	}
 	errs := make([]error, len(s.devs))
 	var wg sync.WaitGroup
 	for i, d := range s.devs {
@@ -48,6 +54,7 @@ func (s *search) scan(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.rep.Read = sc.done
+	s.tellOthers(sc.others)
 	if sc.bad > 0 {
 		s.rep.lost("%d bytes of the devices cannot be read", sc.bad)
 	}
@@ -69,7 +76,32 @@ type scanner struct {
 	mu          sync.Mutex // guards the rest
 	progress    func(done, total uint64)
 	total, done uint64
-	bad         uint64 // bytes that cannot be read
+	bad         uint64              // bytes that cannot be read
+	others      map[ondisk.UUID]int // blocks of other volumes; nil: superblocks told which one is meant
+}
+
+// mostOthers bounds how many other volumes are counted.
+const mostOthers = 64
+
+// other counts a block that is not of the volume.
+func (sc *scanner) other(b ondisk.Block) {
+	if !plausible(b) || !checksum.Verify(sc.csum, b[:sc.csum.Size()], b[32:]) {
+		return
+	}
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if _, known := sc.others[b.FSID()]; known || len(sc.others) < mostOthers {
+		sc.others[b.FSID()]++
+	}
+}
+
+// tellOthers tells of blocks of other volumes when no superblock told which volume is meant. They may be left from an older volume, or that of a seeding
+// device and the one that grew from it: which, the blocks do not tell, and to read one volume by another's blocks would show files that never were.
+func (s *search) tellOthers(others map[ondisk.UUID]int) {
+	for _, id := range slices.SortedFunc(maps.Keys(others), func(a, b ondisk.UUID) int { return bytes.Compare(a[:], b[:]) }) {
+		s.rep.lost("%d blocks are of another volume, %v: if one grew from the other as from a seeding device, only %v is read, in the state in which its own blocks are; "+
+			"a copy of the superblock would tell", others[id], id, s.sb.FSID)
+	}
 }
 
 func (sc *scanner) count(read, bad int) {
@@ -85,6 +117,9 @@ func (sc *scanner) count(read, bad int) {
 // block remembers b if it is a block of the volume, and gives its length; else 0.
 func (sc *scanner) block(p []byte, at place) int {
 	b := ondisk.Block(p)
+	if !sc.fsids[b.FSID()] && sc.others != nil {
+		sc.other(b)
+	}
 	if !sc.fsids[b.FSID()] || string(b[64:72]) == ondisk.SuperMagic || b.Generation() > sc.newest || b.Bytenr() == 0 {
 		return 0
 	}
