@@ -21,6 +21,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/roots"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
@@ -106,6 +107,46 @@ func (w *corpusWalk) all() {
 		}
 	}
 	w.directories(listed)
+	w.subvolumes()
+}
+
+// subvolumes compares the root items; where subvolumes lie is test/compat's TestSubvolumes.
+func (w *corpusWalk) subvolumes() {
+	if w.m.FromTwin != nil {
+		return
+	}
+	for _, s := range w.m.Subvolumes {
+		_, item, err := roots.Find(context.Background(), w.v.RootTree(), ondisk.TreeID(s.ID))
+		if err != nil {
+			w.t.Errorf("subvolume %d: %v", s.ID, err)
+			continue
+		}
+		got := []string{fmt.Sprint(item.Flags&ondisk.RootFlagReadonly != 0), id(item.UUID), id(item.ParentUUID)}
+		want := []string{fmt.Sprint(s.ReadOnly), s.UUID, s.ParentUUID}
+		number := func(g ondisk.Generation, w *uint64) {
+			if w != nil {
+				got, want = append(got, fmt.Sprint(g)), append(want, fmt.Sprint(*w))
+			}
+		}
+		number(item.Generation, s.Generation)
+		number(item.Ctransid, s.Ctransid)
+		number(item.Otransid, s.Otransid)
+		number(item.Stransid, s.Stransid)
+		number(item.Rtransid, s.Rtransid)
+		if s.ReceivedUUID != nil && s.Otime != nil {
+			got, want = append(got, id(item.ReceivedUUID), stamp(item.Otime)), append(want, *s.ReceivedUUID, *s.Otime)
+		}
+		if !slices.Equal(got, want) {
+			w.t.Errorf("subvolume %d is %v, want %v", s.ID, got, want)
+		}
+	}
+}
+
+func id(u ondisk.UUID) string {
+	if u.IsZero() {
+		return ""
+	}
+	return u.String()
 }
 
 func unbase(plain, b64 string) string {
@@ -211,10 +252,44 @@ func (w *corpusWalk) attributes(e testenv.ManifestEntry, ino uint64, it ondisk.I
 			same("blocks", fmt.Sprint((it.Nbytes+4095)/4096*8), fmt.Sprint(e.Blocks))
 		}
 	}
+	if (e.Type == "file" || e.Type == "dir") && e.XattrError == nil { // lsattr asks no others
+		same("flags", shown(it.Flags), flagsOf(e))
+	}
 	if e.Rdev != "" {
 		same("rdev", fmt.Sprintf("%d:%d", it.Rdev>>20, it.Rdev&(1<<20-1)), e.Rdev)
 	}
 	return errors.Join(bad...)
+}
+
+// shown gives the flags of an inode as lsattr shows them.
+func shown(flags uint64) string {
+	var f uint32
+	for _, x := range []struct {
+		inode uint64
+		shown uint32
+	}{
+		{ondisk.InodeSync, 0x8}, {ondisk.InodeImmutable, 0x10}, {ondisk.InodeAppend, 0x20}, {ondisk.InodeNodump, 0x40}, {ondisk.InodeNoatime, 0x80},
+		{ondisk.InodeDirsync, 0x10000}, {ondisk.InodeNodatacow, 0x800000},
+	} {
+		if flags&x.inode != 0 {
+			f |= x.shown
+		}
+	}
+	switch {
+	case flags&ondisk.InodeNocompress != 0:
+		f |= 0x400
+	case flags&ondisk.InodeCompress != 0:
+		f |= 0x4
+	}
+	return fmt.Sprintf("%#x", f)
+}
+
+// flagsOf gives the flags of a manifest, in which none are left out.
+func flagsOf(e testenv.ManifestEntry) string {
+	if e.Flags == nil {
+		return "0x0"
+	}
+	return strings.Trim(string(e.Flags), `"`)
 }
 
 // names checks that the inode knows the name it was found by.
@@ -281,16 +356,25 @@ func (w *corpusWalk) contents(t *btree.Tree, e testenv.ManifestEntry, ino uint64
 		return err
 	}
 	if e.ReadError != nil {
-		return damaged(r)
+		return damaged(r, e)
 	}
 	return errors.Join(ranges(r, e, w.m.FromTwin != nil), bytesOf(r, e))
 }
 
-// damaged checks that bad data are refused.
-func damaged(r *filedata.Reader) error {
+// damaged checks that bad data are refused, and nothing but those.
+func damaged(r *filedata.Reader, e testenv.ManifestEntry) error {
 	var re *filedata.ReadError
 	if _, err := r.WriteTo(context.Background(), io.Discard); !errors.As(err, &re) {
 		return fmt.Errorf("bad data were read: %v", err)
+	}
+	var bad []int64
+	for off := int64(0); off < e.Size; off += 4096 {
+		if _, err := r.ReadAt(context.Background(), make([]byte, min(4096, e.Size-off)), off); err != nil && err != io.EOF {
+			bad = append(bad, off)
+		}
+	}
+	if !slices.Equal(bad, e.BadBlocks) {
+		return fmt.Errorf("blocks at %v are bad, want %v", bad, e.BadBlocks)
 	}
 	return nil
 }

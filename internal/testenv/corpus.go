@@ -63,6 +63,14 @@ type ManifestSubvolume struct {
 	ReadOnly   bool   `json:"ro"`
 	UUID       string `json:"uuid"`
 	ParentUUID string `json:"parent_uuid"`
+
+	Generation   *uint64 `json:"generation"` // this and what follows: nil where no kernel could tell
+	ReceivedUUID *string `json:"received_uuid"`
+	Ctransid     *uint64 `json:"ctransid"`
+	Otransid     *uint64 `json:"otransid"`
+	Stransid     *uint64 `json:"stransid"`
+	Rtransid     *uint64 `json:"rtransid"`
+	Otime        *string `json:"otime"`
 }
 
 // ManifestEntry is one path of one subvolume.
@@ -91,7 +99,8 @@ type ManifestEntry struct {
 	Flags        json.RawMessage   `json:"flags"`
 	Error        any               `json:"error"`
 	ReadError    any               `json:"read_error"`
-	BadBlocks    any               `json:"bad_blocks"`
+	XattrError   any               `json:"xattr_error"`
+	BadBlocks    []int64           `json:"bad_blocks"`
 	Stub         bool              `json:"stub"`
 	Verity       any               `json:"verity"`
 }
