@@ -21,6 +21,11 @@ func rmCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withVolume(cmd.Context(), "rm", args[0], btrfs.Options{}, func(v *btrfs.Volume) error {
 				for _, p := range args[1:] {
+					if rel(p) == "." {
+						return fmt.Errorf("%s: all of the volume is not removed", p)
+					}
+				}
+				for _, p := range args[1:] {
 					if err := remove(cmd.Context(), v.Top(), rel(p), recursive); err != nil && !(force && errors.Is(err, fs.ErrNotExist)) {
 						return err
 					}

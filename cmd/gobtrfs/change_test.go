@@ -76,3 +76,15 @@ func TestMkfsRefusedLeavesNoTrace(t *testing.T) {
 	write(t, fresh, string(disk))
 	fails(t, 1, []string{"partition table"}, "mkfs", "--size", "256M", fresh)
 }
+
+// TestRmRoot: rm -r / removes nothing.
+func TestRmRoot(t *testing.T) {
+	image := small(t)
+	ok(t, "mkdir", image, "/dir")
+	for _, p := range []string{"/", "/dir/..", "."} {
+		fails(t, 1, []string{"not removed"}, "rm", "-r", "-f", image, "/dir", p)
+	}
+	if got := ok(t, "ls", image); got != "dir\n" {
+		t.Errorf("what is left: %q", got)
+	}
+}
