@@ -195,7 +195,7 @@ func (v *Volume) assemble(list []found) error {
 	}
 	for _, c := range v.sb.SysChunks {
 		if c.Chunk.Type&ondisk.BlockGroupSystem == 0 {
-			return &ondisk.CorruptError{What: "system chunk array", Slot: -1, Reason: "chunk is not SYSTEM", Got: c.Chunk.Type}
+			return &ondisk.CorruptError{What: "superblock", Slot: -1, Reason: fmt.Sprintf("chunk %d among the system chunks is none", c.Logical), Got: c.Chunk.Type}
 		}
 		if err := v.chunks.Insert(chunk.Chunk{Logical: c.Logical, ChunkItem: c.Chunk}); err != nil {
 			return err

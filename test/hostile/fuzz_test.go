@@ -17,6 +17,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/chunk"
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
 	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/dump"
 	"github.com/gobtrfs/gobtrfs/internal/filedata"
 	"github.com/gobtrfs/gobtrfs/internal/fstree"
 	"github.com/gobtrfs/gobtrfs/internal/logtree"
@@ -91,9 +92,9 @@ func logBlocks(ctx context.Context, v *volume.Volume) (all []ondisk.Bytenr, err 
 // patchSize is the size of a patch: which block (0 is the superblock), which slot in it, where there, how, and a value.
 const patchSize = 5
 
-// patched gives a copy of the volume with patches applied and all checksums made right again.
-func (d victim) patched(t *testing.T, patches []byte) *device.Mem {
-	m := d.m.Clone()
+// patched gives a copy of the volume with patches applied and all checksums made right again, and tells which tree blocks changed.
+func (d victim) patched(t *testing.T, patches []byte) (m *device.Mem, blocks []ondisk.Bytenr) {
+	m = d.m.Clone()
 	changed := map[int][]byte{}
 	for ; len(patches) >= patchSize; patches = patches[patchSize:] {
 		which := int(patches[0]) % (len(d.blocks) + 1)
@@ -111,8 +112,12 @@ func (d victim) patched(t *testing.T, patches []byte) *device.Mem {
 	}
 	for which, b := range changed {
 		d.write(t, m, which, b)
+		if which > 0 {
+			blocks = append(blocks, d.blocks[which-1])
+		}
 	}
-	return m
+	slices.Sort(blocks)
+	return m, blocks
 }
 
 // placeIn finds a byte of a tree block: of a body, of an item's head or a pointer, or of the block's header.
@@ -289,9 +294,9 @@ func wellSaid(t *testing.T, err error) {
 
 // judge reads everything of the volume on m, without changing it, and gives the verdict of the check; nil: it could not
 // be checked.
-func judge(t *testing.T, m *device.Mem) (verdict *check.Report) {
+func judge(t *testing.T, m *device.Mem, shows ...dump.Options) (verdict *check.Report) {
 	err := session(t, m, true, func(ctx context.Context, v *volume.Volume) (err error) {
-		verdict, err = readAll(ctx, v, check.Options{Workers: 1})
+		verdict, err = readAll(ctx, v, check.Options{Workers: 1}, shows...)
 		return err
 	})
 	if sound(verdict) {
@@ -340,15 +345,19 @@ func FuzzImage(f *testing.F) {
 	seeds(f, len(all))
 	f.Fuzz(func(t *testing.T, image uint8, patches []byte) {
 		d := all[int(image)%len(all)]
-		m := d.patched(t, patches[:min(len(patches), 16*patchSize)])
-		before := judge(t, m)
+		m, blocks := d.patched(t, patches[:min(len(patches), 16*patchSize)])
+		shows := []dump.Options{{Quiet: true}} // showing all of it would take most of the time, and what is not damaged says the same each time
+		for _, at := range blocks {
+			shows = append(shows, dump.Options{Block: at})
+		}
+		before := judge(t, m, shows...)
 		err := session(t, m, false, func(ctx context.Context, w *volume.Volume) error {
 			return changeAll(ctx, rand.New(rand.NewPCG(1, 1)), w)
 		})
 		if !sound(before) {
 			return
 		}
-		if after := judge(t, m); !sound(after) {
+		if after := judge(t, m, dump.Options{Quiet: true}); !sound(after) {
 			t.Errorf("sound before it was changed, not so afterwards: %v; the change: %v", after, err)
 		}
 	})
@@ -364,13 +373,13 @@ func FuzzLog(f *testing.F) {
 		for i := 0; i < len(patches); i += patchSize { // not the superblock
 			patches[i] = 1 + patches[i]%byte(len(d.blocks))
 		}
-		m := d.patched(t, patches)
+		m, _ := d.patched(t, patches)
 		inMemory := session(t, m, true, replay(transaction.Options{DropLog: true, InMemory: true}))
 		err := session(t, m, false, replay(transaction.Options{DropLog: true}))
 		if inMemory != nil && err == nil {
 			t.Errorf("a replay that in memory says %v", inMemory)
 		}
-		after := judge(t, m)
+		after := judge(t, m, dump.Options{})
 		if after == nil {
 			t.Fatal("the volume cannot be read after the replay")
 		}

@@ -130,8 +130,8 @@ func damage(ctx context.Context, rng *rand.Rand, v *volume.Volume, m *device.Mem
 	return nil
 }
 
-// readAll reads names, attributes and contents of everything that can be found, and has it checked.
-func readAll(ctx context.Context, v *volume.Volume, opt check.Options) (*check.Report, error) {
+// readAll reads names, attributes and contents of everything that can be found, has it checked, and shows it.
+func readAll(ctx context.Context, v *volume.Volume, opt check.Options, shows ...dump.Options) (*check.Report, error) {
 	var errs []error
 	contents := make([]byte, 200000)
 	note := func(err error) {
@@ -186,7 +186,9 @@ func readAll(ctx context.Context, v *volume.Volume, opt check.Options) (*check.R
 	report, err := check.Check(ctx, v, opt)
 	note(err)
 	note(dump.Super(io.Discard, v.Super()))
-	note(dump.Tree(ctx, io.Discard, v, 0, dump.Options{}))
+	for _, o := range shows {
+		note(dump.Tree(ctx, io.Discard, v, 0, o))
+	}
 	return report, errors.Join(errs...)
 }
 
@@ -337,7 +339,7 @@ func attack(t *testing.T, rng *rand.Rand, m *device.Mem, name string) error {
 	defer cancel()
 	v, err := open(ctx, m.Clone(), true)
 	if err == nil {
-		_, err = readAll(ctx, v, check.Options{})
+		_, err = readAll(ctx, v, check.Options{}, dump.Options{})
 		v.Close()
 	}
 	w, err2 := open(ctx, m, false)
