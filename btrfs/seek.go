@@ -1,10 +1,24 @@
 package btrfs
 
-import "context"
+import (
+	"context"
+
+	"github.com/gobtrfs/gobtrfs/internal/filedata"
+)
 
 // SeekData gives the first position from off on that lies in no hole; io.EOF when
 // there is none. The position of the next Read stays.
 func (f *File) SeekData(off int64) (int64, error) {
+	return f.seek(func(r *filedata.Reader) (int64, error) { return r.SeekData(context.Background(), off) })
+}
+
+// SeekHole gives the first position from off on that lies in a hole, or the size of the file; io.EOF when off is not
+// in the file. The position of the next Read stays.
+func (f *File) SeekHole(off int64) (int64, error) {
+	return f.seek(func(r *filedata.Reader) (int64, error) { return r.SeekHole(context.Background(), off) })
+}
+
+func (f *File) seek(fn func(*filedata.Reader) (int64, error)) (int64, error) {
 	if err := f.usable("seek"); err != nil {
 		return 0, err
 	}
@@ -16,7 +30,7 @@ func (f *File) SeekData(off int64) (int64, error) {
 	err := f.s.v.view(func(tree treeFunc) error {
 		r, err := f.reader(tree)
 		if err == nil {
-			at, end = r.SeekData(context.Background(), off)
+			at, end = fn(r)
 		}
 		return err
 	})

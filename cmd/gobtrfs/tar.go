@@ -21,7 +21,8 @@ const tarBuffer = 256 << 10
 // tarer writes what a getter gets as a tar stream.
 type tarer struct {
 	*getter
-	w *tar.Writer
+	w   *tar.Writer
+	raw *bufio.Writer // what w writes to
 }
 
 // tar writes files and trees to w. Each is called what it is called in its
@@ -29,7 +30,7 @@ type tarer struct {
 func (g *getter) tar(srcs []string, w io.Writer) error {
 	widen(w)
 	buf := bufio.NewWriterSize(w, tarBuffer)
-	t := &tarer{g, tar.NewWriter(buf)}
+	t := &tarer{g, tar.NewWriter(buf), buf}
 	for _, p := range srcs {
 		name := rel(p)
 		err := g.s.Walk(g.ctx, name, btrfs.WalkOptions{Want: g.wants}, func(e *btrfs.WalkEntry) error {
@@ -57,6 +58,11 @@ func (t *tarer) entry(e *btrfs.WalkEntry, name string) error {
 	if err != nil {
 		t.report(err)
 		return filepath.SkipDir
+	}
+	if h.Typeflag == tar.TypeReg {
+		if ranges := t.ranges(e); ranges != nil {
+			return t.sparse(e, h, ranges)
+		}
 	}
 	if err := t.w.WriteHeader(h); err != nil {
 		return fmt.Errorf("%s: %w", textName(e.Path), err)
@@ -130,7 +136,7 @@ func (t *tarer) setXattrs(e *btrfs.WalkEntry, h *tar.Header) error {
 	return nil
 }
 
-// tarFile is the contents of one file: a tar stream has no holes.
+// tarFile is the contents of one file without holes.
 type tarFile struct {
 	w  *tar.Writer
 	at int64
