@@ -94,7 +94,7 @@ func sameAsDryRun(t *testing.T, image string, args ...string) []choiceJSON {
 func TestDuOfMany(t *testing.T) {
 	image := testenv.Image(t, "snap30")
 	all := parse[sizesJSON](t, ok(t, "filesystem", "du", "--snapshots", "--json", image)).Set
-	if all.Roots < 25 || all.Reads != all.TreeBlocks {
+	if all.Roots < 25 || all.Reads == 0 || all.Reads > all.TreeBlocks {
 		t.Fatalf("%+v", all)
 	}
 	for _, part := range []uint64{100, 10, 3, 1} {
