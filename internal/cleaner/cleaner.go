@@ -27,7 +27,7 @@ import (
 var ErrBalance = errors.New("a balance is under way on the volume; it must end before subvolumes are dropped")
 
 // DefaultBudget is how many blocks of one level a step takes: enough to make use of the sharing between snapshots, and little enough that its changes
-// take some 10 MiB of memory (more made every volume tried slower: touching new memory costs more than another step).
+// take little memory (docs/DROP.md has the table that it was chosen by).
 const DefaultBudget = 1 << 15
 
 // sweepLimit is how many blocks of the extent tree one sweep may rewrite, and budget: the volume is held for as long.
