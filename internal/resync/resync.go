@@ -44,7 +44,8 @@ type syncer struct {
 }
 
 // Device copies what device id of volume v, which v was opened without, should
-// hold. Where no current copy is good the device is left as it is.
+// hold. Where no current copy is good the device is left as it is; an error if
+// that could not be noticed later, because there are no checksums.
 func Device(ctx context.Context, v *volume.Volume, id ondisk.DevID, dev device.Device) error {
 	devs := map[ondisk.DevID]device.Device{id: dev}
 	for other, d := range v.Devices() {
@@ -164,13 +165,14 @@ func (s *syncer) data(ctx context.Context, at ondisk.Bytenr, p []byte) error {
 	}
 	done := make([]bool, len(p)/size)
 	for m := range s.v.IO().Mirrors(at) {
-		if s.v.IO().Read(ctx, at, m, p) != nil {
-			continue
-		}
+		failed := s.v.IO().Read(ctx, at, m, p) != nil
 		for i := range done {
 			sector := p[i*size : (i+1)*size]
+			if done[i] || failed && s.v.IO().Read(ctx, at+ondisk.Bytenr(i*size), m, sector) != nil {
+				continue
+			}
 			want, ok := sums.At(i)
-			if done[i] || ok && !checksum.Verify(s.v.CsumType(), want, sector) {
+			if ok && !checksum.Verify(s.v.CsumType(), want, sector) {
 				continue
 			}
 			if err := s.to.Write(ctx, at+ondisk.Bytenr(i*size), sector); err != nil {
@@ -179,5 +181,14 @@ func (s *syncer) data(ctx context.Context, at ondisk.Bytenr, p []byte) error {
 			done[i] = true
 		}
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for i := range done {
+		if _, ok := sums.At(i); !ok && !done[i] {
+			// Nothing would ever tell that what the device has is old.
+			return &ondisk.CorruptError{What: "data without checksums", Bytenr: at + ondisk.Bytenr(i*size), Slot: -1, Reason: "no current device gives it"}
+		}
+	}
+	return nil
 }
