@@ -50,7 +50,7 @@ func (io *IO) Device(id ondisk.DevID) (device.Device, error) {
 func (io *IO) find(at ondisk.Bytenr, n int) (*Chunk, uint64, error) {
 	c, ok := io.m.Find(at)
 	if !ok {
-		return nil, 0, &ondisk.CorruptError{What: "address", Bytenr: at, Slot: -1, Reason: "no chunk holds it"}
+		return nil, 0, &ondisk.CorruptError{What: "address", Bytenr: at, Slot: -1, Reason: fmt.Sprintf("no chunk holds address %d", at)} // which may be 0
 	}
 	off := uint64(at - c.Logical)
 	if uint64(n) > c.Length-off {

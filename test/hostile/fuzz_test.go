@@ -254,7 +254,7 @@ func allocated() uint64 {
 }
 
 // placed matches errors that tell where.
-var placed = regexp.MustCompile(`(at|block|inode|slot|device) \d|subvolume|tree|superblock`)
+var placed = regexp.MustCompile(`(at|address|block|inode|slot|device) \d|subvolume|tree|superblock`)
 
 // plain are errors that need no place.
 var plain = []error{
