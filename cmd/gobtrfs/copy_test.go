@@ -137,7 +137,7 @@ func TestRoundTrip(t *testing.T) {
 	same(t, describe(t, src), describe(t, out))
 	var st unix.Stat_t
 	must(t, unix.Stat(filepath.Join(out, "holes"), &st))
-	if st.Blocks*512 > 4<<20 {
+	if st.Blocks*512 > 1<<20 {
 		t.Errorf("the copy out has no holes: %d bytes", st.Blocks*512)
 	}
 	list := parse[[]entry](t, ok(t, "stat", "--json", image, "/kept/holes", "/kept/a/text"))
@@ -275,6 +275,8 @@ func TestTarHoles(t *testing.T) {
 	sparse(t, filepath.Join(src, "ends in data"), 9<<20+5, 0, 1<<20, 9<<20)
 	sparse(t, filepath.Join(src, "ends in a hole "+strings.Repeat("long ", 40)), 30<<20+1, 3<<20, 20<<20)
 	sparse(t, filepath.Join(src, "only a hole"), 7<<20)
+	record := "x\n26 GNU-sparse.realsize=5242880\n" // a name that looks like a record of its own header
+	sparse(t, filepath.Join(src, record), 5<<20, 0)
 	sparse(t, filepath.Join(src, "huge"), 1<<30, 1<<29)
 	write(t, filepath.Join(src, "plain"), "text")
 	ok(t, "mkfs", "-q", "--size", "256M", image)
@@ -284,7 +286,7 @@ func TestTarHoles(t *testing.T) {
 		t.Fatalf("the stream is not small: %v, %v", fi.Size(), err)
 	}
 	testenv.Run(t, "tar", "-C", out, "-xpSf", stream)
-	for _, name := range []string{"ends in data", "ends in a hole " + strings.Repeat("long ", 40), "only a hole", "plain", "huge"} {
+	for _, name := range []string{"ends in data", "ends in a hole " + strings.Repeat("long ", 40), "only a hole", "plain", "huge", record} {
 		want, got := filepath.Join(src, name), filepath.Join(out, "src", name)
 		if a, b := dataOf(t, want), dataOf(t, got); a != b {
 			t.Errorf("%s: data at %s, want %s", name, b, a)
@@ -307,7 +309,7 @@ func TestTarHoles(t *testing.T) {
 		must(t, err)
 		sizes[h.Name] = h.Size
 	}
-	if len(sizes) != 6 || sizes["src/huge"] != 1<<30 || sizes["src/only a hole"] != 7<<20 {
+	if len(sizes) != 7 || sizes["src/huge"] != 1<<30 || sizes["src/only a hole"] != 7<<20 || sizes["src/"+record] != 5<<20 {
 		t.Errorf("archive/tar reads %v", sizes)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/gobtrfs/gobtrfs/btrfs"
 )
@@ -101,8 +102,7 @@ func rangeList(ranges [][2]int64, size int64) []byte {
 	return append(b, zeroUnit[:-len(b)&(tarBlock-1)]...)
 }
 
-// sparseHeader is the header of a file with holes, of which stored bytes follow. Its records come first of all, by their keys, so that the first
-// place that looks like one is one.
+// sparseHeader is the header of a file with holes, of which stored bytes follow.
 func sparseHeader(h *tar.Header, stored int64) ([]byte, error) {
 	records := map[string]string{}
 	for k, v := range h.PAXRecords {
@@ -120,10 +120,29 @@ func sparseHeader(h *tar.Header, stored int64) ([]byte, error) {
 		return nil, err
 	}
 	head := b.Bytes()
-	for k, v := range own {
-		head = bytes.Replace(head, []byte(" GNU-sparse."+k+"="+v+"\n"), []byte(" GNU.sparse."+k+"="+v+"\n"), 1)
+	return head, nameSparse(head)
+}
+
+// nameSparse gives the records of a PAX header the keys that archive/tar refuses. It goes from record to record, "LENGTH KEY=VALUE\n" each: names and
+// attributes may hold anything, records among it.
+func nameSparse(head []byte) error {
+	const sizeAt, prefix = 124, "GNU-sparse."
+	size, err := strconv.ParseInt(strings.Trim(string(head[sizeAt:sizeAt+12]), " \x00"), 8, 64)
+	if err != nil || size > int64(len(head)-tarBlock) {
+		return fmt.Errorf("unexpected PAX header: %d bytes, %v", size, err)
 	}
-	return head, nil
+	for records := head[tarBlock:][:size]; len(records) > 0; {
+		digits, record, _ := bytes.Cut(records, []byte(" "))
+		n, err := strconv.Atoi(string(digits))
+		if err != nil || n <= len(digits) || n > len(records) {
+			return fmt.Errorf("unexpected PAX record of %d bytes: %v", n, err)
+		}
+		if bytes.HasPrefix(record, []byte(prefix)) {
+			record[strings.Index(prefix, "-")] = '.'
+		}
+		records = records[n:]
+	}
+	return nil
 }
 
 // rangesFile writes what a file has in its ranges, zeros where nothing is put.
