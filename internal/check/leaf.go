@@ -197,6 +197,7 @@ func (l *leafReader) fileExtent(p *part, slot int, k ondisk.Key, b []byte) {
 	case e.Type == ondisk.ExtentInline:
 		o.hasInline, o.inline, o.bytes = true, e.RAMBytes, e.RAMBytes
 		o.end = (e.RAMBytes + l.c.sector - 1) / l.c.sector * l.c.sector
+		l.encoding(slot, e)
 		l.inline(p, slot, e)
 	case e.DiskBytenr == 0:
 		o.compressed = false
@@ -222,6 +223,11 @@ func (l *leafReader) lengths(slot int, e ondisk.FileExtent) bool {
 		l.c.rep.bad(l.place(slot), "reading it may give nonsense", "file extent of %d bytes from %d of only %d", e.NumBytes, e.Offset, e.RAMBytes)
 		return false
 	}
+	return l.encoding(slot, e)
+}
+
+// encoding judges what is said of how the bytes of an extent are to be read.
+func (l *leafReader) encoding(slot int, e ondisk.FileExtent) bool {
 	if e.OtherEncoding != 0 || e.Type == ondisk.ExtentPrealloc && e.Compression != 0 {
 		l.c.rep.bad(l.place(slot), "reading it may give nonsense", "unknown encoding %d, compression %d", e.OtherEncoding, e.Compression)
 		return false

@@ -134,8 +134,10 @@ func IsHole(e ondisk.FileExtent) bool {
 // checkExtent refuses an extent that cannot give n bytes from its skip-th on.
 func checkExtent(e ondisk.FileExtent, skip, n uint64) error {
 	switch {
-	case e.Encryption != 0 || e.OtherEncoding != 0:
-		return badExtent("unknown encoding", e.Encryption)
+	case e.Encryption != 0:
+		return badExtent("unknown encryption", e.Encryption)
+	case e.OtherEncoding != 0:
+		return badExtent("unknown encoding", e.OtherEncoding)
 	case e.Type == ondisk.ExtentInline || IsHole(e):
 		return nil
 	case e.Type != ondisk.ExtentReg:
