@@ -124,20 +124,27 @@ func (b *bench) dryRun(v volume) error {
 	}
 	var ours []time.Duration
 	var peak int64
+	args := []string{"subvolume", "delete", "--dry-run", "--json"}
+	if b.cold {
+		args = append(args, "--direct")
+	}
 	for range b.n {
-		t, mem, err := timed(b.exe, append([]string{"subvolume", "delete", "--dry-run", "--json", b.image(v)}, paths...)...)
+		if err := b.dropCaches(); err != nil {
+			return err
+		}
+		t, mem, err := timed(b.exe, append(append(args, b.image(v)), paths...)...)
 		if err != nil {
 			return err
 		}
 		ours, peak = append(ours, t), max(peak, mem)
 	}
-	fmt.Printf("dry run %s, medians of %d: ours %.2f s, peak %d MiB", v.name, b.n, median(ours).Seconds(), peak>>20)
+	fmt.Printf("dry run %s, %s, medians of %d: ours %.2f s, peak %d MiB", v.name, b.state(), b.n, median(ours).Seconds(), peak>>20)
 	if !b.ours {
 		dir, umount, err := b.mount(b.image(v), ",ro")
 		if err != nil {
 			return err
 		}
-		args := []string{"filesystem", "du", "-s"}
+		args = []string{"filesystem", "du", "-s"}
 		for _, p := range paths {
 			args = append(args, filepath.Join(dir, p))
 		}

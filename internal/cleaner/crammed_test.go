@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/gobtrfs/gobtrfs/internal/cleaner"
-	"github.com/gobtrfs/gobtrfs/internal/subvol"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
 )
@@ -95,13 +94,7 @@ func TestStuck(t *testing.T) {
 // wantCut wants every dead tree to say that it is not whole any more.
 func wantCut(t *testing.T, m *transaction.Manager) {
 	t.Helper()
-	m.RLock()
-	defer m.RUnlock()
-	list, err := subvol.List(context.Background(), m.Tree)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range list {
+	for _, s := range listed(t, m) {
 		if s.Deleted && s.Item.DropProgress.IsZero() {
 			t.Errorf("tree %d was begun and has no cut", s.ID)
 		}

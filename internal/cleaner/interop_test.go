@@ -148,14 +148,8 @@ func weDrop(t *testing.T, image string, names []string, opt cleaner.Options) cle
 func weDelete(t *testing.T, m *transaction.Manager, names []string) {
 	t.Helper()
 	ctx := context.Background()
-	m.RLock()
-	list, err := subvol.List(ctx, m.Tree)
-	m.RUnlock()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var ids []ondisk.TreeID
-	for _, s := range list {
+	for _, s := range listed(t, m) {
 		if slices.Contains(names, s.Path) {
 			ids = append(ids, s.ID)
 		}

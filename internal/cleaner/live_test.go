@@ -28,8 +28,8 @@ func change(m *transaction.Manager, fn func(ctx context.Context, tx *transaction
 	return tx.End(ctx)
 }
 
-// subvolumes lists what can be deleted.
-func subvolumes(t testing.TB, m *transaction.Manager) (ids []ondisk.TreeID) {
+// listed lists all subvolumes, deleted ones too.
+func listed(t testing.TB, m *transaction.Manager) []subvol.Info {
 	t.Helper()
 	m.RLock()
 	defer m.RUnlock()
@@ -37,6 +37,15 @@ func subvolumes(t testing.TB, m *transaction.Manager) (ids []ondisk.TreeID) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return list
+}
+
+// subvolumes lists what can be deleted.
+func subvolumes(t testing.TB, m *transaction.Manager) (ids []ondisk.TreeID) {
+	t.Helper()
+	list := listed(t, m)
+	m.RLock()
+	defer m.RUnlock()
 	for _, s := range list {
 		if s.ID != ondisk.FSTree && !s.Deleted && subvol.Deletable(context.Background(), m.Tree, []ondisk.TreeID{s.ID}) == nil {
 			ids = append(ids, s.ID)
