@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 
+	"github.com/gobtrfs/gobtrfs/internal/compress"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 )
 
@@ -16,6 +17,8 @@ type leafReader struct {
 	b   ondisk.Block
 	out summary
 	cur summary // one part: the inode at hand
+
+	plain []byte // room for what is compressed in the leaf
 }
 
 // leaf gives the summary of a leaf.
@@ -198,7 +201,7 @@ func (l *leafReader) fileExtent(p *part, slot int, k ondisk.Key, b []byte) {
 		o.hasInline, o.inline, o.bytes = true, e.RAMBytes, e.RAMBytes
 		o.end = (e.RAMBytes + l.c.sector - 1) / l.c.sector * l.c.sector
 		l.encoding(slot, e)
-		l.inline(p, slot, e)
+		l.inline(slot, e)
 	case e.DiskBytenr == 0:
 		o.compressed = false
 		l.lengths(slot, e)
@@ -209,11 +212,22 @@ func (l *leafReader) fileExtent(p *part, slot int, k ondisk.Key, b []byte) {
 	p.merge(l.c, l.g, &o)
 }
 
-// inline judges the lengths of an inline extent.
-func (l *leafReader) inline(_ *part, slot int, e ondisk.FileExtent) {
+// inline judges the lengths of an inline extent, and what is compressed in it: no checksum but the leaf's stands behind those
+// bytes. Where they cannot be decoded, only the file is lost (volumes restored by btrfs-image have zeros there): a warning.
+func (l *leafReader) inline(slot int, e ondisk.FileExtent) {
 	limit := min(l.c.sector, l.c.node-ondisk.HeaderSize-ondisk.ItemSize-ondisk.FileExtentInlineStart)
 	if e.RAMBytes == 0 || e.RAMBytes > l.c.sector || uint64(len(e.Inline)) > limit {
 		l.c.rep.bad(l.place(slot), "", "inline extent of %d bytes, %d stored", e.RAMBytes, len(e.Inline))
+		return
+	}
+	if e.Compression == ondisk.CompressNone {
+		return
+	}
+	if uint64(cap(l.plain)) < e.RAMBytes+compress.Slack {
+		l.plain = make([]byte, l.c.sector+compress.Slack)
+	}
+	if err := compress.Decode(e.Compression, l.plain[:e.RAMBytes], e.Inline, int(l.c.sector), true); err != nil {
+		l.c.rep.warn(l.place(slot), "the file can not be read", "%v", err)
 	}
 }
 
