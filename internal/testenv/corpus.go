@@ -102,7 +102,7 @@ type ManifestEntry struct {
 	XattrError   any               `json:"xattr_error"`
 	BadBlocks    []int64           `json:"bad_blocks"`
 	Stub         bool              `json:"stub"`
-	Verity       any               `json:"verity"`
+	Verity       any               `json:"verity"` // algorithm and digest
 }
 
 func imageDir(t testing.TB) string { return filepath.Join(Root(t), "testdata", "corpus", "images") }
