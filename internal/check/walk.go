@@ -33,12 +33,6 @@ type grove struct {
 	relocate bool
 }
 
-// cut is the point up to which a dying tree has been dropped.
-type cut struct {
-	key   ondisk.Key
-	level uint8
-}
-
 // ownerCheck is a block whose references are implicit, to be found from its
 // owner's tree (invariant O).
 type ownerCheck struct {
@@ -83,9 +77,9 @@ func (c *checker) walkTop(ctx context.Context, t top) {
 	if !t.id.IsShareable() {
 		p.Owner = t.id
 	}
-	var from *cut
-	if t.dying() && !t.item.DropProgress.IsZero() {
-		from = &cut{t.item.DropProgress, t.item.DropLevel}
+	var from *ondisk.DropCut
+	if cut, ok := t.item.Dropped(); ok {
+		from = &cut
 	}
 	sum := c.walkTree(ctx, g, p, from)
 	if g.files && ctx.Err() == nil {
@@ -94,7 +88,7 @@ func (c *checker) walkTop(ctx context.Context, t top) {
 }
 
 // walkTree adds the reference to the root and walks down.
-func (c *checker) walkTree(ctx context.Context, g grove, p treeblock.Promise, from *cut) *summary {
+func (c *checker) walkTree(ctx context.Context, g grove, p treeblock.Promise, from *ondisk.DropCut) *summary {
 	r := ref.Ref{At: p.Bytenr, Len: c.node, Kind: ref.KindTreeBlock, Level: p.Level, Root: g.id}
 	if g.relocate {
 		r.Kind, r.Root, r.Parent = ref.KindSharedBlock, 0, p.Bytenr
@@ -124,7 +118,7 @@ func (c *checker) meet(t ondisk.TreeID, r ref.Ref) {
 
 // down visits the promised block, unless another tree led there before, and all
 // below it.
-func (c *checker) down(ctx context.Context, g *grove, p treeblock.Promise, from *cut) *summary {
+func (c *checker) down(ctx context.Context, g *grove, p treeblock.Promise, from *ondisk.DropCut) *summary {
 	e := c.ext.find(p.Bytenr)
 	if e == nil {
 		if !c.first(p.Bytenr) {
@@ -167,7 +161,7 @@ func (c *checker) first(at ondisk.Bytenr) bool {
 	return true
 }
 
-func (c *checker) visit(ctx context.Context, g *grove, p treeblock.Promise, e *extent, from *cut) *summary {
+func (c *checker) visit(ctx context.Context, g *grove, p treeblock.Promise, e *extent, from *ondisk.DropCut) *summary {
 	if ctx.Err() != nil || p.Level > ondisk.MaxLevel {
 		return lost
 	}
@@ -192,7 +186,10 @@ func (c *checker) visit(ctx context.Context, g *grove, p treeblock.Promise, e *e
 		c.judgeBlock(g, b, e, full)
 		c.judgeCopies(ctx, g, b)
 	}
-	start := cutSlot(b, from)
+	start, onWay := 0, false
+	if from != nil {
+		start, onWay = from.Slot(b)
+	}
 	if s.refs, err = ref.Of(b, full, s.refs[:0]); err != nil {
 		c.rep.bad(Place{Tree: g.id, Bytenr: b.Bytenr(), Slot: -1}, "", "%v", err)
 	}
@@ -205,24 +202,15 @@ func (c *checker) visit(ctx context.Context, g *grove, p treeblock.Promise, e *e
 	}
 	c.link(b.Bytenr(), refs)
 	if b.Level() > 0 {
+		if !onWay {
+			from = nil
+		}
 		return c.children(ctx, g, b, start, from)
 	}
 	if !g.files {
 		return &summary{last: lastKey(b)}
 	}
 	return c.leaf(g, b)
-}
-
-// cutSlot gives the first slot of b that a dying tree still refers to.
-func cutSlot(b ondisk.Block, from *cut) int {
-	if from == nil || b.Level() == 0 || b.Level() < from.level {
-		return 0
-	}
-	slot, exact := b.Search(from.key)
-	if !exact && b.Level() > from.level && slot > 0 {
-		slot--
-	}
-	return slot
 }
 
 func lastKey(b ondisk.Block) ondisk.Key {
@@ -243,8 +231,8 @@ func (c *checker) step() {
 }
 
 // children visits the blocks below a node, in parallel as far as there are
-// slots, and adds up their summaries in order.
-func (c *checker) children(ctx context.Context, g *grove, b ondisk.Block, start int, from *cut) *summary {
+// slots, and adds up their summaries in order. The first slot leads to the cut, if there is one.
+func (c *checker) children(ctx context.Context, g *grove, b ondisk.Block, start int, from *ondisk.DropCut) *summary {
 	n := b.NrItems()
 	sums := make([]*summary, n)
 	var wg sync.WaitGroup
@@ -253,9 +241,9 @@ func (c *checker) children(ctx context.Context, g *grove, b ondisk.Block, start 
 		if g.relocate {
 			p.Owner = 0
 		}
-		var below *cut
-		if from != nil && i == start && b.Level() > from.level {
-			below = from
+		below := from
+		if i > start {
+			below = nil
 		}
 		select {
 		case c.spare <- struct{}{}:

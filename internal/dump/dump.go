@@ -27,7 +27,7 @@ type Options struct {
 }
 
 // Tree shows a tree, or all trees if id is 0. Blocks that cannot be read are reported in the text; the first such error is
-// returned at the end.
+// returned at the end, except of blocks that are dropped already.
 func Tree(ctx context.Context, w io.Writer, v *volume.Volume, id ondisk.TreeID, opt Options) error {
 	d := &dumper{w: bufio.NewWriterSize(w, 64<<10), v: v, opt: opt}
 	err := d.trees(ctx, id)
@@ -79,7 +79,7 @@ func (d *dumper) trees(ctx context.Context, id ondisk.TreeID) error {
 		}
 		found = true
 		d.line("%s key %s ", treeTitle(ondisk.TreeID(k.Objectid)), keyText(k))
-		return d.tree(ctx, d.v.TreeAt(ondisk.TreeID(k.Objectid), item))
+		return d.treeFrom(ctx, d.v.TreeAt(ondisk.TreeID(k.Objectid), item), item)
 	})
 	if err == nil && !found {
 		return fmt.Errorf("%v: %w", id, btree.ErrNotFound)
@@ -112,9 +112,31 @@ func (d *dumper) log(ctx context.Context, id ondisk.TreeID) error {
 
 // tree shows a whole tree.
 func (d *dumper) tree(ctx context.Context, t *btree.Tree) error {
+	return d.treeFrom(ctx, t, ondisk.RootItem{})
+}
+
+// treeFrom shows a whole tree, also what is dropped of it already, as far as that can be read.
+func (d *dumper) treeFrom(ctx context.Context, t *btree.Tree, item ondisk.RootItem) error {
 	p := t.Promise()
 	p.Owner = 0 // show what is there
-	return d.block(ctx, t.ID(), p)
+	cut, ok := item.Dropped()
+	return d.block(ctx, t.ID(), p, dropped{cut: cut, way: ok})
+}
+
+// dropped tells what is dropped of a block.
+type dropped struct {
+	cut ondisk.DropCut
+	way bool // the way to the cut leads through the block
+	all bool // nothing holds the block any more
+}
+
+// child tells what is dropped of the block below slot i of node b.
+func (d dropped) child(b ondisk.Block, i int) dropped {
+	if !d.way {
+		return d
+	}
+	slot, below := d.cut.Slot(b)
+	return dropped{cut: d.cut, way: below && i == slot, all: i < slot}
 }
 
 // at shows the tree below a block of which only the address is known.
@@ -129,7 +151,7 @@ func (d *dumper) at(ctx context.Context, at ondisk.Bytenr) error {
 		}
 		p := treeblock.Promise{Bytenr: at, Generation: buf.Generation(), Level: buf.Level(), Tree: buf.Owner()}
 		if _, err = d.v.Store().Read(ctx, p); err == nil {
-			return d.block(ctx, buf.Owner(), p)
+			return d.block(ctx, buf.Owner(), p, dropped{})
 		}
 		errs = append(errs, err)
 	}
@@ -137,11 +159,15 @@ func (d *dumper) at(ctx context.Context, at ondisk.Bytenr) error {
 }
 
 // block shows a block and, depth first, what is below it.
-func (d *dumper) block(ctx context.Context, tree ondisk.TreeID, p treeblock.Promise) error {
+func (d *dumper) block(ctx context.Context, tree ondisk.TreeID, p treeblock.Promise, gone dropped) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	blk, err := d.v.Store().Read(ctx, p)
+	if err != nil && gone.all {
+		d.line("block %d of level %d was dropped, and holds something else by now: %v", p.Bytenr, p.Level, err)
+		return nil
+	}
 	if err != nil {
 		d.line("block %d of level %d cannot be read: %v", p.Bytenr, p.Level, err)
 		if d.lost == nil {
@@ -164,7 +190,7 @@ func (d *dumper) block(ctx context.Context, tree ondisk.TreeID, p treeblock.Prom
 	for i := range b.NrItems() {
 		child := btree.ChildPromise(tree, b, i)
 		child.Owner = 0
-		if err := d.block(ctx, tree, child); err != nil {
+		if err := d.block(ctx, tree, child, gone.child(b, i)); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/device"
 	"github.com/gobtrfs/gobtrfs/internal/dump"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
+	"github.com/gobtrfs/gobtrfs/internal/roots"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
@@ -148,6 +149,59 @@ func TestOneTree(t *testing.T) {
 	if err := dump.Tree(ctx, io.Discard, v, 0, dump.Options{Block: 1 << 50}); err == nil {
 		t.Error("a block outside all chunks was shown")
 	}
+}
+
+// TestHalfDropped: blocks that a half-dropped tree no longer holds may be anything; that is told, but is no error. Of a block
+// that it still holds, it is.
+func TestHalfDropped(t *testing.T) {
+	ctx := context.Background()
+	v, _ := open(t, "half-drop")
+	gone, held := aroundCut(t, v)
+	for at, lost := range map[ondisk.Bytenr]bool{gone: false, held: true} {
+		bad, err := device.OpenFile(testenv.Image(t, "half-drop"), device.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _ := v.Chunks().Find(at)
+		for _, s := range c.Stripes {
+			if _, err := bad.WriteAt(make([]byte, v.Nodesize()), int64(s.Offset+uint64(at-c.Logical))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w, err := volume.Open(ctx, []device.Device{bad}, volume.Options{ReadOnly: true, SuperCopy: -1, BackupRoot: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		err = dump.Tree(ctx, &text, w, 0, dump.Options{Quiet: true})
+		if told := strings.Contains(text.String(), "was dropped, and holds something else"); (err != nil) != lost || told == lost {
+			t.Errorf("block %d: told %v, error %v", at, told, err)
+		}
+		w.Close()
+	}
+}
+
+// aroundCut gives blocks below the root of a half-dropped tree, one before its cut and one behind.
+func aroundCut(t *testing.T, v *volume.Volume) (gone, held ondisk.Bytenr) {
+	ctx := context.Background()
+	err := roots.All(ctx, v.RootTree(), func(k ondisk.Key, item ondisk.RootItem) error {
+		cut, ok := item.Dropped()
+		if !ok {
+			return nil
+		}
+		b, err := v.Store().Read(ctx, v.TreeAt(ondisk.TreeID(k.Objectid), item).Promise())
+		if err != nil {
+			return err
+		}
+		slot, _ := cut.Slot(b.Data())
+		gone, _ = b.Data().Ptr(slot - 1)
+		held, _ = b.Data().Ptr(slot + 1)
+		return nil
+	})
+	if err != nil || gone == 0 || held == 0 {
+		t.Fatalf("no half-dropped tree: %v", err)
+	}
+	return gone, held
 }
 
 // TestDamaged: a volume with lost blocks is shown as far as it goes, and the loss is told.

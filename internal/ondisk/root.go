@@ -48,6 +48,30 @@ type RootItem struct {
 	Rtime        Timespec
 }
 
+// Dropped tells how far a deleted tree has been dropped; ok is false where nothing of the tree was yet.
+func (r *RootItem) Dropped() (c DropCut, ok bool) {
+	return DropCut{r.DropProgress, r.DropLevel}, r.Refs == 0 && !r.DropProgress.IsZero()
+}
+
+// DropCut is the point up to which a tree has been dropped: a slot of a node of this level. What is before it dangles: blocks
+// that were freed, and may hold something else by now.
+type DropCut struct {
+	Key   Key
+	Level uint8
+}
+
+// Slot gives the first slot of b, a node on the way to the cut, that is still held; below tells that the way leads on there.
+func (c DropCut) Slot(b Block) (slot int, below bool) {
+	if b.Level() == 0 || b.Level() < c.Level {
+		return 0, false
+	}
+	slot, exact := b.Search(c.Key)
+	if !exact && b.Level() > c.Level && slot > 0 {
+		slot--
+	}
+	return slot, b.Level() > c.Level
+}
+
 // DecodeRootItem reads a RootItem of either size. What follows GenerationV2 is
 // left zero when it is void.
 func DecodeRootItem(b []byte) (RootItem, error) {

@@ -190,7 +190,11 @@ func readAll(ctx context.Context, v *volume.Volume, opt check.Options, shows ...
 	note(err)
 	note(dump.Super(io.Discard, v.Super()))
 	for _, o := range shows {
-		note(dump.Tree(ctx, io.Discard, v, 0, o))
+		err := dump.Tree(ctx, io.Discard, v, 0, o)
+		if err != nil && o.Block != 0 {
+			err = byAddress{err}
+		}
+		note(err)
 	}
 	return report, errors.Join(errs...)
 }
