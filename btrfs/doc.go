@@ -22,7 +22,7 @@
 // Every change belongs to the running transaction. Nothing of it is on disk
 // before Volume.Commit (or Close) returns; a crash before that leaves the last
 // committed state, whole. A failed write in the middle of a change aborts the
-// transaction: the volume becomes read-only, its last commit stays.
+// transaction: the volume takes no more changes (AbortError), its last commit stays.
 //
 // # Concurrency
 //

@@ -2,6 +2,7 @@ package btrfs
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/device"
@@ -41,7 +42,7 @@ func Make(ctx context.Context, devs []Device, opt MakeOptions) (*MakeResult, err
 	if opt.Checksum != "" {
 		var err error
 		if ct, err = checksum.Parse(opt.Checksum); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 		}
 	}
 	return mkfs.Make(ctx, devs, mkfs.Options{

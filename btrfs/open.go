@@ -11,7 +11,6 @@ import (
 	"github.com/gobtrfs/gobtrfs/internal/device/partition"
 	"github.com/gobtrfs/gobtrfs/internal/forensic"
 	"github.com/gobtrfs/gobtrfs/internal/logtree"
-	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/transaction"
 	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
@@ -170,16 +169,3 @@ func (v *Volume) finishOld(ctx context.Context) error {
 	v.found = n
 	return v.cleanOrphans(ctx)
 }
-
-// Feature bits that decide what can be done with a volume.
-type (
-	// UnsupportedError names feature bits that this version does not know.
-	UnsupportedError = volume.UnsupportedError
-	// RefusedError tells why devices make no volume, or none that can be written,
-	// though no bytes on them are known to be wrong: one is missing, cut off, of
-	// another volume.
-	RefusedError = volume.RefusedError
-	// CorruptError tells where bytes of a volume are wrong: tree, address,
-	// slot, what was found and what was expected.
-	CorruptError = ondisk.CorruptError
-)

@@ -67,7 +67,15 @@ type treeFunc func(ctx context.Context, id ondisk.TreeID) (*btree.Tree, error)
 
 // Writable tells whether the volume was opened for writing and no transaction
 // was aborted since.
-func (v *Volume) Writable() bool { return v.mgr != nil && v.mgr.Err() == nil }
+func (v *Volume) Writable() bool { return v.writeProblem() == nil }
+
+// writeProblem tells why the volume takes no changes, or nil.
+func (v *Volume) writeProblem() error {
+	if v.mgr == nil {
+		return ErrReadOnly
+	}
+	return v.mgr.Err()
+}
 
 // Commit makes all changes durable, what was written to open Files among them.
 func (v *Volume) Commit(ctx context.Context) error {

@@ -305,8 +305,8 @@ func (s *Subvolume) OpenFile(name string, flag int, perm fs.FileMode) (*File, er
 		}
 		return f, nil
 	}
-	if !s.v.Writable() {
-		return nil, pathErr("open", name, ErrReadOnly)
+	if err := s.v.writeProblem(); err != nil {
+		return nil, pathErr("open", name, err)
 	}
 	f, err := s.openOrMake(name, flag, perm)
 	if err != nil {
