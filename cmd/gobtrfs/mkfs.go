@@ -42,6 +42,9 @@ func mkfsCommand() *cobra.Command {
 				for _, name := range f.made {
 					os.Remove(name)
 				}
+				if errors.Is(err, btrfs.ErrOptions) {
+					return usagef("mkfs: %s: %v", args[0], err)
+				}
 				return fmt.Errorf("mkfs: %s: %w", args[0], err)
 			}
 			return nil
@@ -191,7 +194,7 @@ func (f *mkfsFlags) sizeFile(name string) error {
 	if fi == nil {
 		f.made = append(f.made, name)
 	}
-	if f.size > math.MaxInt64 || fileSystemOn(file) != "" && !f.force {
+	if fileSystemOn(file) != "" && !f.force {
 		return file.Close() // is refused, and stays as it is
 	}
 	return errors.Join(file.Truncate(int64(f.size)), file.Close())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -123,7 +124,7 @@ func parseSize(s string) (uint64, error) {
 		}
 	}
 	n, err := strconv.ParseUint(t, 10, 64)
-	if err != nil || n > ^uint64(0)>>shift {
+	if err != nil || n > math.MaxInt64>>shift {
 		return 0, usagef("%q is not a size (example: 4G)", s)
 	}
 	return n << shift, nil
@@ -136,15 +137,39 @@ func upper(c byte) byte {
 	return c
 }
 
-// sizeFlag is a flag that holds a size.
+// sizeFlag is a flag that holds a size; 0 when it is not given.
 type sizeFlag uint64
 
 func (f *sizeFlag) String() string { return strconv.FormatUint(uint64(*f), 10) }
 func (f *sizeFlag) Type() string   { return "SIZE" }
 func (f *sizeFlag) Set(s string) error {
 	n, err := parseSize(s)
+	if err == nil && n == 0 {
+		return usagef("a size of 0 makes no sense")
+	}
 	*f = sizeFlag(n)
 	return err
+}
+
+// nthFlag is a flag that holds a number from 1 to most; 0 when it is not given.
+type nthFlag struct{ n, most int }
+
+func (f *nthFlag) String() string {
+	if f.n == 0 {
+		return ""
+	}
+	return strconv.Itoa(f.n)
+}
+
+func (f *nthFlag) Type() string { return "N" }
+
+func (f *nthFlag) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > f.most {
+		return usagef("%q is not a number from 1 to %d", s, f.most)
+	}
+	f.n = n
+	return nil
 }
 
 // textName gives a name for people: bytes that are no UTF-8 are escaped.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"strconv"
-
 	"github.com/spf13/cobra"
 
 	"github.com/gobtrfs/gobtrfs/btrfs"
@@ -60,25 +58,4 @@ func (f *stateFlags) watch() func(done, total uint64) {
 			p.done()
 		}
 	}
-}
-
-// nthFlag is a flag that holds a number from 1 to most; 0 when it is not given.
-type nthFlag struct{ n, most int }
-
-func (f *nthFlag) String() string {
-	if f.n == 0 {
-		return ""
-	}
-	return strconv.Itoa(f.n)
-}
-
-func (f *nthFlag) Type() string { return "N" }
-
-func (f *nthFlag) Set(s string) error {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > f.most {
-		return usagef("%q is not a number from 1 to %d", s, f.most)
-	}
-	f.n = n
-	return nil
 }

@@ -222,10 +222,15 @@ func subSetDefaultCommand() *cobra.Command {
 	}
 }
 
+const (
+	mostBudget = 1 << 20 // memory grows with it
+	leastRate  = 4 << 10 // with less even one tree block takes its time
+)
+
 // deleteFlags are the options of subvolume delete.
 type deleteFlags struct {
 	dryRun, noDrop, ghosts, direct, quiet, verbose bool
-	budget                                         int
+	budget                                         nthFlag
 	rate                                           sizeFlag
 }
 
@@ -240,6 +245,9 @@ func subDeleteCommand() *cobra.Command {
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
+			if f.rate > 0 && f.rate < leastRate {
+				return usagef("subvolume delete: --rate %d: at least %s a second", f.rate, iec(leastRate))
+			}
 			if len(args) < 2 && !f.ghosts {
 				return usagef("subvolume delete: name at least one subvolume (or use --ghosts)")
 			}
@@ -253,7 +261,8 @@ func subDeleteCommand() *cobra.Command {
 	fl.BoolVar(&f.dryRun, "dry-run", false, "change nothing; tell exactly what would be given back")
 	fl.BoolVar(&f.noDrop, "no-drop", false, "only unlink; the space comes back later")
 	fl.BoolVar(&f.ghosts, "ghosts", false, "finish subvolumes that were deleted earlier but not dropped")
-	fl.IntVar(&f.budget, "budget", 0, "tree blocks freed per commit (0: chosen)")
+	f.budget.most = mostBudget
+	fl.Var(&f.budget, "budget", "tree blocks freed per commit (default: chosen)")
 	fl.Var(&f.rate, "rate", "free at most SIZE a second")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
 	fl.BoolVar(&f.direct, "direct", false, "read and write past the page cache (Linux)")
@@ -285,7 +294,7 @@ func deleteSubvolumes(cmd *cobra.Command, v *btrfs.Volume, out *output, f delete
 	}
 	p := newProgressOf(out, f.quiet)
 	tell := func(r btrfs.DropReport) { p.tell(dropState(r, len(paths))) }
-	rep, err := v.Drop(ctx, btrfs.DropOptions{Budget: f.budget, Rate: uint64(f.rate), Progress: tell, Watch: tell})
+	rep, err := v.Drop(ctx, btrfs.DropOptions{Budget: f.budget.n, Rate: uint64(f.rate), Progress: tell, Watch: tell})
 	p.done()
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"time"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
@@ -419,7 +420,7 @@ func (c *cleaner) pace(ctx context.Context) error {
 	if c.opt.Rate == 0 {
 		return nil
 	}
-	due := time.Duration(float64(c.report.MetadataFreed+c.report.DataFreed) / float64(c.opt.Rate) * float64(time.Second))
+	due := time.Duration(min(float64(c.report.MetadataFreed+c.report.DataFreed)/float64(c.opt.Rate)*float64(time.Second), math.MaxInt64/2))
 	wait := due - time.Since(c.began)
 	if wait <= 0 {
 		return nil
