@@ -257,6 +257,9 @@ func (l *leafReader) regular(o *part, slot int, e ondisk.FileExtent) {
 	if e.Compression == ondisk.CompressNone && e.RAMBytes != e.DiskNumBytes {
 		l.c.rep.warn(l.place(slot), "", "ram_bytes %d differs from disk_num_bytes %d of an extent that is not compressed", e.RAMBytes, e.DiskNumBytes)
 	}
+	if e.Compression == ondisk.CompressNone && e.Offset+e.NumBytes > e.DiskNumBytes {
+		l.c.rep.bad(l.place(slot), "reading it fails", "file extent of %d bytes from %d of only %d on disk", e.NumBytes, e.Offset, e.DiskNumBytes)
+	}
 	if e.Compression != ondisk.CompressNone && max(e.RAMBytes, e.DiskNumBytes) > compress.MaxExtent {
 		l.c.rep.bad(l.place(slot), "reading it may fail", "compressed extent of %d bytes, %d on disk; none is larger than %d", e.RAMBytes, e.DiskNumBytes, compress.MaxExtent)
 	}
