@@ -58,6 +58,8 @@ var (
 	ErrRoots = volume.ErrRoots
 	// ErrChunks: the chunk tree cannot be read; Options.Forensic may do without.
 	ErrChunks = volume.ErrChunks
+	// ErrSuper: what may well be a volume has no valid superblock; Options.Forensic may do without.
+	ErrSuper = volume.ErrSuper
 
 	// ErrOptions: Make was given options that make no sense, alone, together or on
 	// these devices.

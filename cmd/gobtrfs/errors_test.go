@@ -68,10 +68,12 @@ func TestErrors(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "text"), strings.Repeat("no volume at all\n", 20000))
 	write(t, filepath.Join(dir, "tiny"), "x")
+	write(t, filepath.Join(dir, "zst"), "\x28\xb5\x2f\xfd"+strings.Repeat("x", 70<<10))
 	for _, c := range []struct{ args, words string }{
 		{"ls NO/nothing.img", "ls|NO/nothing.img|no such file"},
 		{"ls NO/text", "ls|NO/text"},
 		{"ls NO/tiny", "ls|NO/tiny"},
+		{"ls NO/zst", "ls: NO/zst|no Btrfs volume|zstd; decompress"},
 		{"ls NO", "ls|NO"},
 		{"check NO/text", "check|NO/text"},
 		{"ls % /missing", "ls: %|missing|not exist"},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gobtrfs/gobtrfs/internal/checksum"
 	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/device/foreign"
 	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 )
 
@@ -23,6 +24,9 @@ func readSuperAs(d device.Device, i int, decode func(b []byte) (*ondisk.Superblo
 	b := make([]byte, ondisk.SuperSize)
 	if _, err := d.ReadAt(b, int64(off)); err != nil {
 		return nil, fmt.Errorf("superblock copy %d: %w", i+1, err)
+	}
+	if string(b[64:72]) != ondisk.SuperMagic {
+		return nil, fmt.Errorf("superblock copy %d: %w", i+1, errNoSuper)
 	}
 	sb, err := decode(b)
 	if err != nil {
@@ -48,8 +52,10 @@ func bestSuper(d device.Device, want int) (*ondisk.Superblock, error) {
 	}
 	var best *ondisk.Superblock
 	var errs []error
+	none := true // no copy is there, not even a bad one
 	for i := range ondisk.SuperCopies {
 		sb, err := readSuper(d, i)
+		none = none && (errors.Is(err, errNoSuper) || errors.Is(err, device.ErrOutOfRange))
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -61,9 +67,26 @@ func bestSuper(d device.Device, want int) (*ondisk.Superblock, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("no valid superblock, this is no btrfs volume or it is damaged: %w", errors.Join(errs...))
+		return nil, noSuper(d, none, errors.Join(errs...))
 	}
 	return best, nil
+}
+
+// errNoSuper: nothing like a superblock is where one should be.
+var errNoSuper error = &RefusedError{Reason: "there is none"}
+
+// ErrSuper: a device that may well hold a volume has no valid superblock. Options.Forensic may do without.
+var ErrSuper = errors.New("no valid superblock")
+
+// noSuper tells what a device without a valid superblock may be. Why is worth telling when there is at least a bad one.
+func noSuper(d device.Device, none bool, why error) error {
+	if !none {
+		return fmt.Errorf("%w, but bad ones: %w", ErrSuper, why)
+	}
+	if what := foreign.Describe(d); what != "" {
+		return refuse("no valid superblock, this is no Btrfs volume: it looks like %s", what)
+	}
+	return fmt.Errorf("%w: %w", ErrSuper, refuse("this is no Btrfs volume, or its beginning is lost"))
 }
 
 // superCopies is the number of copies that a device of size bytes has.

@@ -259,7 +259,7 @@ var placed = regexp.MustCompile(`(at|address|block|inode|slot|device) \d|subvolu
 
 // plain are errors that need no place.
 var plain = []error{
-	volume.ErrRoots, volume.ErrChunks, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, filedata.ErrNoChecksum,
+	volume.ErrSuper, volume.ErrRoots, volume.ErrChunks, space.ErrNoSpace, fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, filedata.ErrNoChecksum,
 	cleaner.ErrBalance, transaction.ErrBalance, transaction.ErrReplace,
 	fstree.ErrNotDir, fstree.ErrIsDir, fstree.ErrNotEmpty, fstree.ErrTooManyLinks, fstree.ErrTooLarge, fstree.ErrReadOnly, fstree.ErrSubvolume, subvol.ErrNewSnapshot,
 }
