@@ -56,7 +56,7 @@ func (it *aheadItem) chunk() (Chunk, error) {
 	if it.piece == nil {
 		return it.lost, pathErr("read", it.path, it.err)
 	}
-	c := Chunk{Off: int64(it.piece.Off), Len: int64(it.piece.N), Data: it.piece.Data}
+	c := Chunk{Off: int64(it.piece.Off), Len: int64(it.piece.N), Data: it.piece.Data, Unproven: it.piece.Unproven}
 	return c, pathErr("read", it.path, it.piece.Err)
 }
 

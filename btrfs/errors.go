@@ -91,6 +91,13 @@ func IsDataError(err error) bool {
 	return errors.As(err, &bad)
 }
 
+// IsChecksumError tells whether data could not be read for want of a right checksum, which Options.IgnoreDataChecksums does
+// without.
+func IsChecksumError(err error) bool {
+	var tree *CorruptError
+	return errors.Is(err, filedata.ErrChecksum) || errors.Is(err, filedata.ErrNoChecksum) || errors.As(err, &tree) && tree.Tree == ondisk.CsumTree
+}
+
 // pathErr wraps err as package io/fs wants it.
 func pathErr(op, path string, err error) error {
 	if err == nil {

@@ -120,7 +120,7 @@ func (f *File) reader(tree treeFunc) (*filedata.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	csums, err := tree(ctx, ondisk.CsumTree)
+	csums, err := f.s.v.csums(ctx, tree)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +131,16 @@ func (f *File) reader(tree treeFunc) (*filedata.Reader, error) {
 		return f.r, err
 	}
 	return f.r.Rebind(t, csums), nil
+}
+
+// unproven counts the sectors that were read of the file although no checksum proves them right.
+func (f *File) unproven() int64 {
+	f.rmu.Lock()
+	defer f.rmu.Unlock()
+	if f.r == nil {
+		return 0
+	}
+	return f.r.Unproven()
 }
 
 // Seek sets the position of the next Read or Write.

@@ -164,6 +164,10 @@ func groupProfile(flags uint64) string {
 // lost data yet.
 func (v *Volume) Rescued() (sectors, blocks int64) { return v.vol.Rescued() }
 
+// Unproven tells how many sectors of data were given so far although no checksum proves them right; see
+// Options.IgnoreDataChecksums.
+func (v *Volume) Unproven() int64 { return v.vol.Unproven() }
+
 // CheckOptions tell what Check looks at.
 type CheckOptions struct {
 	Data     bool                            // read all file data, every copy

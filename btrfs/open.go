@@ -40,6 +40,9 @@ type Options struct {
 	// NoCleanup leaves half-dropped subvolumes as they are when opening for
 	// writing.
 	NoCleanup bool
+	// IgnoreDataChecksums: where no copy of data has the right checksum, or no checksum is to be had, the data are given as they are,
+	// and counted (Volume.Unproven). Linux: rescue=ignoredatacsums, which does not even look. Implies ReadOnly.
+	IgnoreDataChecksums bool
 	// Forensic, if not nil, reads a volume whose chunk tree or root tree is lost: all of it is read once in search of blocks, and the
 	// trees are put together from what is found. Implies ReadOnly. ForensicReport tells what was found and what is missing.
 	Forensic *ForensicOptions
@@ -63,7 +66,7 @@ const defaultCacheBytes = 64 << 20
 // is refused, and so are mounted block devices and volumes with features that
 // cannot be written yet (*UnsupportedError names them).
 func Open(ctx context.Context, target string, opt Options) (*Volume, error) {
-	opt.ReadOnly = opt.ReadOnly || opt.Backup > 0 || opt.Forensic != nil
+	opt.ReadOnly = opt.ReadOnly || opt.Backup > 0 || opt.Forensic != nil || opt.IgnoreDataChecksums
 	devs, err := openTarget(target, opt)
 	if err != nil {
 		return nil, err
@@ -103,13 +106,15 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 	if opt.CacheBytes == 0 {
 		opt.CacheBytes = defaultCacheBytes
 	}
-	opt.ReadOnly = opt.ReadOnly || opt.Forensic != nil
+	opt.ReadOnly = opt.ReadOnly || opt.Forensic != nil || opt.IgnoreDataChecksums
 	vol, err := volume.Open(ctx, devs, volume.Options{
 		ReadOnly:   opt.ReadOnly,
 		CacheBytes: opt.CacheBytes,
 		SuperCopy:  opt.Super - 1,
 		BackupRoot: opt.Backup - 1,
 		Forensic:   opt.Forensic,
+
+		IgnoreDataChecksums: opt.IgnoreDataChecksums,
 	})
 	if err != nil {
 		return nil, err

@@ -78,7 +78,7 @@ func (p *planner) fill(ctx context.Context) {
 
 // load reads the contents that were planned.
 func (p *planner) load(ctx context.Context) {
-	csums, err := p.tree(ctx, ondisk.CsumTree)
+	csums, err := p.s.v.csums(ctx, p.tree)
 	if err == nil {
 		p.b.data.Load(ctx, csums)
 		return

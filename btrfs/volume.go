@@ -65,6 +65,15 @@ func (v *Volume) change(ctx context.Context, need transaction.Need, fn func(tx *
 // treeFunc gives a tree by its id.
 type treeFunc func(ctx context.Context, id ondisk.TreeID) (*btree.Tree, error)
 
+// csums gives the checksum tree; nil when the volume has none left, which matters only for data that need it.
+func (v *Volume) csums(ctx context.Context, tree treeFunc) (*btree.Tree, error) {
+	t, err := tree(ctx, ondisk.CsumTree)
+	if err != nil && ctx.Err() == nil && (errors.Is(err, btree.ErrNotFound) || v.opt.IgnoreDataChecksums) {
+		return nil, nil
+	}
+	return t, err
+}
+
 // Writable tells whether the volume was opened for writing and no transaction
 // was aborted since.
 func (v *Volume) Writable() bool { return v.writeProblem() == nil }

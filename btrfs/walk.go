@@ -52,6 +52,7 @@ func (e *WalkEntry) Xattrs() (map[string][]byte, error) {
 type Chunk struct {
 	Off, Len int64
 	Data     []byte // Len bytes
+	Unproven int64  // sectors behind Data that no checksum proves right; see Options.IgnoreDataChecksums
 }
 
 // Chunks gives the contents of a regular file in order, without its holes; Data
@@ -98,7 +99,9 @@ func (e *WalkEntry) plainChunks(yield func(Chunk, error) bool) {
 		}
 		off = next
 		c := Chunk{Off: off, Len: min(int64(len(buf)), e.Stat.Size-off)}
+		before := f.unproven()
 		n, err := f.ReadAt(buf[:c.Len], off)
+		c.Unproven = f.unproven() - before
 		if err == nil || err == io.EOF {
 			c.Data, c.Len, err = buf[:n], int64(n), nil
 		}

@@ -45,6 +45,7 @@ func getCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&direct, "direct", false, "read past the page cache (Linux)")
 	state.flags(cmd, "")
 	state.forensicFlag(cmd)
+	state.checksumsFlag(cmd)
 	return cmd
 }
 
@@ -77,6 +78,7 @@ type getter struct {
 	progress *progress
 	bytes    uint64
 	failed   int
+	unproven bool // something failed for want of a right checksum
 	ctx      context.Context
 }
 
@@ -114,8 +116,14 @@ func (g *getter) result() error {
 		g.progress.done()
 		fmt.Fprintf(os.Stderr, "gobtrfs %s: damage that other copies made good: %d sectors of data, %d tree blocks\n", g.verb, data, blocks)
 	}
+	g.progress.done()
+	tellUnproven(g.verb, g.s.Volume())
 	if g.failed > 0 {
-		return fmt.Errorf("%d files could not be read or written", g.failed)
+		err := fmt.Errorf("%d files could not be read or written", g.failed)
+		if g.unproven {
+			err = fmt.Errorf("%w\nwhat no checksum proves right is given as it is with --ignore-checksums", err)
+		}
+		return err
 	}
 	return nil
 }
@@ -203,6 +211,7 @@ func (g *getter) matches(e *btrfs.WalkEntry) bool {
 
 func (g *getter) report(err error) {
 	g.failed++
+	g.unproven = g.unproven || btrfs.IsChecksumError(err)
 	g.progress.done()
 	fmt.Fprintf(os.Stderr, "gobtrfs %s: %s\n", g.verb, plainText(err.Error()))
 }

@@ -216,12 +216,14 @@ func catCommand() *cobra.Command {
 						return err
 					}
 				}
+				tellUnproven("cat", v)
 				return nil
 			})
 		},
 	}
 	state.flags(cmd, "")
 	state.forensicFlag(cmd)
+	state.checksumsFlag(cmd)
 	return cmd
 }
 

@@ -61,6 +61,7 @@ func restoreCommand() *cobra.Command {
 	fl.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	state.flags(cmd, "u")
 	state.forensicFlag(cmd)
+	state.checksumsFlag(cmd)
 	return cmd
 }
 

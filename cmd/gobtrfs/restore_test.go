@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -10,7 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gobtrfs/gobtrfs/internal/device"
+	"github.com/gobtrfs/gobtrfs/internal/ondisk"
 	"github.com/gobtrfs/gobtrfs/internal/testenv"
+	"github.com/gobtrfs/gobtrfs/internal/volume"
 )
 
 // target names all devices of a volume of the corpus.
@@ -59,6 +63,8 @@ func TestRestore(t *testing.T) {
 		{"bad-data-single", nil, 1, []string{"8192 bytes could not be read", "no good copy"}},
 		{"bad-meta-mirror", nil, 0, []string{"0 sectors of data, 1 tree blocks"}},
 		{"bad-data-mirror", nil, 0, []string{"sectors of data, 0 tree blocks"}},
+		{"bad-data-single", []string{"--ignore-checksums"}, 0, []string{"d02: no checksum proves 2 sectors of it right", "2 sectors of data were given as they are"}},
+		{"bad-data-mirror", []string{"--ignore-checksums"}, 0, []string{"sectors of data, 0 tree blocks"}},
 		{"bad-raid5-data", nil, 0, nil},
 		{"bad-raid6-data", nil, 0, nil},
 		{"stale-raid1", nil, 0, nil},
@@ -77,6 +83,43 @@ func TestRestore(t *testing.T) {
 				t.Errorf("only %d files were compared\n%s", n, r.err)
 			}
 		})
+	}
+}
+
+// TestIgnoreChecksums: where the checksum tree is lost, only what needs no checksum is restored, and the way out is told;
+// when asked for, everything is, and how much is unproven is told.
+func TestIgnoreChecksums(t *testing.T) {
+	image := testenv.Image(t, "default")
+	wipe(t, image, ondisk.CsumTree)
+	dir := testenv.Scratch(t)
+	m := testenv.ReadManifest(t, "default", "")
+	r := fails(t, 1, []string{"could not be read", "--ignore-checksums"}, "restore", "-q", image, filepath.Join(dir, "less"))
+	if less, err := os.ReadDir(filepath.Join(dir, "less")); err != nil || len(less) < 5 {
+		t.Errorf("%d names, %v: %s", len(less), err, r.err)
+	}
+	r = fails(t, 0, []string{"no checksum proves"}, "restore", "-q", "--ignore-checksums", image, filepath.Join(dir, "all"))
+	if n := sameFiles(t, m, filepath.Join(dir, "all")); n < 20 {
+		t.Errorf("only %d files were compared\n%s", n, r.err)
+	}
+	fails(t, 0, []string{"no checksum proves"}, "get", "-q", "--ignore-checksums", image, "/", "-")
+}
+
+// wipe zeroes the root block of a tree in all its copies.
+func wipe(t *testing.T, image string, id ondisk.TreeID) {
+	t.Helper()
+	ctx := context.Background()
+	d, err := device.OpenFile(image, device.Options{})
+	must(t, err)
+	v, err := volume.Open(ctx, []device.Device{d}, volume.Options{SuperCopy: -1, BackupRoot: -1})
+	must(t, err)
+	defer v.Close()
+	tree, err := v.Tree(ctx, id)
+	must(t, err)
+	at := tree.Root().Bytenr
+	c, _ := v.Chunks().Find(at)
+	for _, s := range c.Stripes {
+		_, err := d.WriteAt(make([]byte, v.Nodesize()), int64(s.Offset+uint64(at-c.Logical)))
+		must(t, err)
 	}
 }
 

@@ -39,10 +39,21 @@ func (g *getter) contents(e *btrfs.WalkEntry, put func(p []byte, off int64) erro
 		return g.ctx.Err()
 	}}
 	err := c.copy()
+	if c.unproven > 0 {
+		g.progress.done()
+		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s: no checksum proves %d sectors of it right\n", g.verb, textName(e.Path), c.unproven)
+	}
 	if len(c.bad) > 0 {
 		g.report(fmt.Errorf("read %s: %s: %w", textName(e.Path), c.places(), c.why))
 	}
 	return err
+}
+
+// tellUnproven says how much of what was read may be wrong.
+func tellUnproven(verb string, v *btrfs.Volume) {
+	if n := v.Unproven(); n > 0 {
+		fmt.Fprintf(os.Stderr, "gobtrfs %s: %d sectors of data were given as they are: no checksum proves them right\n", verb, n)
+	}
 }
 
 // create makes the file to, or empties it when it is a file that is there and
@@ -70,6 +81,8 @@ type contents struct {
 	put  func(p []byte, off int64) error
 	step func(n int) error // told of progress; an error ends the copy
 
+	unproven int64 // sectors that no checksum proves right
+
 	bad [][2]int64 // places that could not be read, in order
 	why error      // what was wrong with the first
 	row int        // windows without a good byte, one after another
@@ -85,6 +98,7 @@ func (c *contents) copy() error {
 			err = c.pieces(chunk.Off, chunk.Off+chunk.Len)
 		} else {
 			c.row = 0
+			c.unproven += chunk.Unproven
 			err = errors.Join(c.put(chunk.Data, chunk.Off), c.step(len(chunk.Data)))
 		}
 		if err != nil {

@@ -16,6 +16,7 @@ const (
 type stateFlags struct {
 	super, backup nthFlag
 	forensic      bool
+	ignoreSums    bool
 	cmd           *cobra.Command
 }
 
@@ -32,6 +33,11 @@ func (f *stateFlags) forensicFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.forensic, "forensic", false, "search the whole target for what is left of lost trees (slow)")
 }
 
+// checksumsFlag adds --ignore-checksums to a command that reads the contents of files.
+func (f *stateFlags) checksumsFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.ignoreSums, "ignore-checksums", false, "give data as they are where no copy has the right checksum, or checksums are lost")
+}
+
 // onDisk are the options to see what lies on the disk: a log is left alone.
 func (f *stateFlags) onDisk() btrfs.Options {
 	opt := f.readOnly()
@@ -41,7 +47,7 @@ func (f *stateFlags) onDisk() btrfs.Options {
 
 // readOnly are the options to open the volume for reading.
 func (f *stateFlags) readOnly() btrfs.Options {
-	opt := btrfs.Options{ReadOnly: true, Super: f.super.n, Backup: f.backup.n}
+	opt := btrfs.Options{ReadOnly: true, Super: f.super.n, Backup: f.backup.n, IgnoreDataChecksums: f.ignoreSums}
 	if f.forensic {
 		opt.Forensic = &btrfs.ForensicOptions{Progress: f.watch()}
 	}

@@ -52,6 +52,8 @@ type Piece struct {
 	Data []byte // N bytes, nil with an error; no longer valid after Batch.Reset
 	Err  error
 
+	Unproven int64 // sectors behind Data that no checksum proves right
+
 	tree *btree.Tree
 	ino  uint64
 	it   ondisk.InodeItem

@@ -100,6 +100,9 @@ func (b *Batch) loadRun(ctx context.Context, csums *btree.Tree, units []unit, en
 	}
 	var sums *csumtree.Sums
 	if slices.ContainsFunc(units, func(u unit) bool { return u.p.summed() }) {
+		if csums == nil {
+			return
+		}
 		var err error
 		b.stats.Lookups++
 		if sums, err = csumtree.Lookup(ctx, csums, b.layout, at, int((end-at)/ss)); err != nil {
@@ -170,5 +173,5 @@ func (b *Batch) alone(ctx context.Context, csums *btree.Tree, p *Piece) {
 		p.Err = p.wrap(err)
 		return
 	}
-	p.Data = data
+	p.Data, p.Unproven = data, r.unproven.Load()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync/atomic"
 
 	"github.com/gobtrfs/gobtrfs/internal/btree"
 	"github.com/gobtrfs/gobtrfs/internal/compress"
@@ -25,12 +26,14 @@ type Reader struct {
 	layout csumtree.Layout
 	trees  readTrees
 	cache  *decodedCache
+
+	unproven *atomic.Int64 // sectors given that no checksum proves right
 }
 
 type readTrees struct{ fs, csums *btree.Tree }
 
 // NewReader gives a reader of inode ino. fsTree and csumTree must not change
-// during a call.
+// during a call; csumTree is nil where it is lost: data that need it cannot be read.
 func NewReader(ctx context.Context, v *volume.Volume, fsTree, csumTree *btree.Tree, ino uint64) (*Reader, error) {
 	r := newReader(v, ino, readTrees{fsTree, csumTree})
 	if _, err := fstree.ReadInode(ctx, fsTree, ino); err != nil {
@@ -40,7 +43,7 @@ func NewReader(ctx context.Context, v *volume.Volume, fsTree, csumTree *btree.Tr
 }
 
 func newReader(v *volume.Volume, ino uint64, trees readTrees) *Reader {
-	return &Reader{v: v, ino: ino, layout: layoutOf(v), trees: trees, cache: &decodedCache{}}
+	return &Reader{v: v, ino: ino, layout: layoutOf(v), trees: trees, cache: &decodedCache{}, unproven: new(atomic.Int64)}
 }
 
 func layoutOf(v *volume.Volume) csumtree.Layout {
@@ -55,6 +58,9 @@ func (r *Reader) Rebind(fsTree, csumTree *btree.Tree) *Reader {
 	n.trees = readTrees{fsTree, csumTree}
 	return &n
 }
+
+// Unproven counts the sectors that this reader and those rebound to it gave although no checksum proves them right.
+func (r *Reader) Unproven() int64 { return r.unproven.Load() }
 
 // Size is the size of the file.
 func (r *Reader) Size(ctx context.Context) (uint64, error) {

@@ -47,17 +47,38 @@ func (r *Reader) sectors(ctx context.Context, it ondisk.InodeItem, p []byte, at 
 		return badExtent("not aligned", at)
 	}
 	v := verifier{r: r, p: p, at: at, ss: ss, todo: []run{{0, len(p) / ss}}}
+	lax, unproven := r.v.IgnoresDataChecksums(), 0
 	if it.Flags&ondisk.InodeNodatasum == 0 {
-		sums, err := csumtree.Lookup(ctx, r.trees.csums, r.layout, at, len(p)/ss)
-		if err != nil {
+		sums, err := r.sums(ctx, at, len(p)/ss)
+		switch {
+		case err != nil && (!lax || ctx.Err() != nil):
 			return err
-		}
-		if sums.Missing() > 0 {
+		case err != nil:
+			unproven = len(p) / ss
+		case sums.Missing() > 0 && !lax:
 			return fmt.Errorf("data at %d: %w", at, ErrNoChecksum)
+		default:
+			v.sums, unproven = sums, sums.Missing()
 		}
-		v.sums = sums
 	}
-	return v.read(ctx)
+	err := v.read(ctx)
+	if lax && len(v.todo) > 0 && ctx.Err() == nil {
+		unproven += v.left()
+		err = v.readAny(ctx)
+	}
+	if err == nil && unproven > 0 {
+		r.unproven.Add(int64(unproven))
+		r.v.AddUnproven(unproven)
+	}
+	return err
+}
+
+// sums looks up the checksums of n sectors.
+func (r *Reader) sums(ctx context.Context, at ondisk.Bytenr, n int) (*csumtree.Sums, error) {
+	if r.trees.csums == nil {
+		return nil, fmt.Errorf("data at %d: %w: the checksum tree is lost", at, ErrNoChecksum)
+	}
+	return csumtree.Lookup(ctx, r.trees.csums, r.layout, at, n)
 }
 
 // verifier brings one range of sectors together from its mirrors.
@@ -67,6 +88,7 @@ type verifier struct {
 	at   ondisk.Bytenr
 	ss   int
 	sums *csumtree.Sums // nil: nothing to compare with
+	any  bool           // what is read need not be right
 	todo []run          // not yet good
 	bad  []run          // not good in the present mirror
 	errs []error        // of the first sector in todo, by mirror
@@ -82,16 +104,30 @@ func (v *verifier) read(ctx context.Context) error {
 			}
 		}
 		if v.todo = v.bad; len(v.todo) == 0 {
-			v.r.v.AddRescued(late)
+			if !v.any {
+				v.r.v.AddRescued(late)
+			}
 			return nil
 		}
 		if mirror == 0 {
-			for _, u := range v.todo {
-				late += u.to - u.from
-			}
+			late = v.left()
 		}
 	}
 	return &ReadError{At: v.at + ondisk.Bytenr(v.todo[0].from*v.ss), Mirrors: v.errs}
+}
+
+// left counts the sectors that are not yet good.
+func (v *verifier) left() (n int) {
+	for _, u := range v.todo {
+		n += u.to - u.from
+	}
+	return n
+}
+
+// readAny gives sectors of which no mirror is good as the first mirror that can be read has them.
+func (v *verifier) readAny(ctx context.Context) error {
+	v.sums, v.errs, v.any = nil, nil, true
+	return v.read(ctx)
 }
 
 // run reads and verifies one run from a mirror. A device error of several
@@ -122,8 +158,8 @@ func (v *verifier) run(ctx context.Context, mirror int, u run) error {
 }
 
 func (v *verifier) good(i int) bool {
-	sum, _ := v.sums.At(i)
-	return checksum.Verify(v.r.v.CsumType(), sum, v.p[i*v.ss:(i+1)*v.ss])
+	sum, ok := v.sums.At(i)
+	return !ok || checksum.Verify(v.r.v.CsumType(), sum, v.p[i*v.ss:(i+1)*v.ss])
 }
 
 // fail notes that sector i is not good in this mirror.

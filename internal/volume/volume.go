@@ -36,6 +36,9 @@ type Options struct {
 	// Forensic, if not nil, searches the devices for the volume's blocks and reads the trees that are found. The volume must be opened
 	// read-only.
 	Forensic *forensic.Options
+	// IgnoreDataChecksums gives data that no checksum proves right where there is nothing better, and counts it. The volume must be
+	// opened read-only.
+	IgnoreDataChecksums bool
 }
 
 // Volume is an open volume. Its methods may be called from many goroutines,
@@ -64,7 +67,8 @@ type Volume struct {
 
 	search *forensic.Result // nil: the volume was opened by its superblock alone
 
-	rescued atomic.Int64 // sectors of data
+	rescued  atomic.Int64 // sectors of data
+	unproven atomic.Int64 // sectors of data
 
 	mu    sync.Mutex // guards items
 	items []ondisk.DevItem
@@ -340,6 +344,15 @@ func (v *Volume) TreeAt(id ondisk.TreeID, item ondisk.RootItem) *btree.Tree {
 // AddRescued counts sectors of data that were read from another copy because of a
 // bad one.
 func (v *Volume) AddRescued(n int) { v.rescued.Add(int64(n)) }
+
+// IgnoresDataChecksums tells whether data may be given that no checksum proves right.
+func (v *Volume) IgnoresDataChecksums() bool { return v.opt.IgnoreDataChecksums }
+
+// AddUnproven counts sectors of data that were given although no checksum proves them right.
+func (v *Volume) AddUnproven(n int) { v.unproven.Add(int64(n)) }
+
+// Unproven tells how many sectors of data were given although no checksum proves them right.
+func (v *Volume) Unproven() int64 { return v.unproven.Load() }
 
 // Rescued tells how many sectors of data, and tree blocks, were read from another
 // copy because of a bad one.

@@ -170,9 +170,6 @@ func readAll(ctx context.Context, v *volume.Volume, opt check.Options, shows ...
 			note(err)
 			note(fstree.ListXattr(ctx, t, ino, func(string, []byte) error { return nil }))
 			_, _ = fstree.Readlink(ctx, t, ino) // most are none
-			if sums == nil {
-				continue
-			}
 			if r, err := filedata.NewReader(ctx, v, t, sums, ino); err != nil {
 				note(err)
 			} else {
