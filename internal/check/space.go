@@ -89,11 +89,11 @@ func (f *freeReader) item(it item) {
 	}
 }
 
-// leftover tells whether a range is one of the two temporary block groups of
-// mkfs.btrfs, whose free space many versions forgot to remove.
+// leftover tells whether a range is one of the temporary block groups of mkfs.btrfs (system, metadata, data), whose free
+// space many versions forgot to remove.
 func leftover(start, end uint64) bool {
 	const mib = 1 << 20
-	return start == mib && end == 5*mib || start == 5*mib && end == 13*mib
+	return start == mib && end == 5*mib || start == 5*mib && end == 13*mib || start == 13*mib && end == 21*mib
 }
 
 // bitmap adds the runs of a bitmap; one that goes on from the bitmap before is
