@@ -265,6 +265,38 @@ func TestPutAgain(t *testing.T) {
 	}
 }
 
+// TestGetAgain: what is there is replaced, not written into: files that have become two stay two, and a file that is linked
+// from elsewhere is left alone there.
+func TestGetAgain(t *testing.T) {
+	image, dir := small(t), t.TempDir()
+	from, to, elsewhere := filepath.Join(dir, "from"), filepath.Join(dir, "to"), filepath.Join(dir, "elsewhere")
+	must(t, os.Mkdir(from, 0o700))
+	must(t, os.Mkdir(to, 0o700))
+	write(t, filepath.Join(from, "a"), "first")
+	write(t, filepath.Join(from, "b"), "second")
+	must(t, os.Link(filepath.Join(from, "b"), filepath.Join(from, "c")))
+	must(t, os.Symlink("a", filepath.Join(from, "link")))
+	must(t, unix.Mkfifo(filepath.Join(from, "pipe"), 0o600))
+	ok(t, "put", image, from, "/d")
+
+	write(t, elsewhere, "mine")
+	must(t, os.Mkdir(filepath.Join(to, "d"), 0o700))
+	for _, name := range []string{"a", "b", "link"} {
+		must(t, os.Link(elsewhere, filepath.Join(to, "d", name)))
+	}
+	for range 2 {
+		ok(t, "get", "-q", image, "/d", to)
+		same(t, describe(t, from), describe(t, filepath.Join(to, "d")))
+	}
+	if b, err := os.ReadFile(elsewhere); err != nil || string(b) != "mine" {
+		t.Errorf("a file elsewhere is now %q, %v", b, err)
+	}
+	pipe := filepath.Join(to, "d", "pipe")
+	fails(t, 1, []string{pipe, "exists"}, "get", "-q", image, "/d/a", pipe)
+	must(t, os.Mkdir(filepath.Join(to, "a"), 0o700))
+	fails(t, 1, []string{filepath.Join(to, "a"), "is a directory"}, "get", "-q", image, "/d/a", to)
+}
+
 // TestTarHoles: GNU tar makes of the stream files with the same bytes and the same holes, and archive/tar reads it; a GiB of nothing takes no room.
 func TestTarHoles(t *testing.T) {
 	testenv.NeedProgram(t, "tar")

@@ -252,8 +252,15 @@ func (g *getter) make(m made) error {
 		}
 	}
 	id := inodeID{st.Subvolume, st.Inode}
-	if first, ok := g.links[id]; ok {
-		return g.link(first, m.to)
+	first, linked := g.links[id]
+	if linked && sameFile(first, m.to) {
+		return errSkipped
+	}
+	if err := g.clear(m); err != nil {
+		return err
+	}
+	if linked {
+		return os.Link(first, m.to)
 	}
 	if err := g.makeKind(m); err != nil {
 		return err
@@ -269,22 +276,45 @@ func (g *getter) makeKind(m made) error {
 	case "file":
 		return g.file(m)
 	case "symlink":
-		return os.Symlink(m.e.Target, m.to)
+		return symlink(m.e.Target, m.to)
 	}
 	return makeSpecial(m.to, m.e.Stat)
 }
 
-// link gives a file that was copied already another name.
-func (g *getter) link(first, to string) error {
-	err := os.Link(first, to)
-	if errors.Is(err, fs.ErrExist) {
-		a, aerr := os.Lstat(first)
-		b, berr := os.Lstat(to)
-		if aerr == nil && berr == nil && os.SameFile(a, b) {
-			return errSkipped
-		}
+// clear takes away what is where m goes, so that nothing that it is linked with outside changes, and no link is followed.
+// What is not to be overwritten stays, and so does a directory, and a device that the user named.
+func (g *getter) clear(m made) error {
+	fi, err := os.Lstat(m.to)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !g.overwrite:
+		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s is there already and stays as it is (see --overwrite)\n", g.verb, plainText(m.to))
+		return errSkipped
+	case fi.IsDir():
+		return &fs.PathError{Op: "overwrite", Path: m.to, Err: btrfs.ErrIsDir}
+	case m.e.Depth == 0 && !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0:
+		return &fs.PathError{Op: "overwrite", Path: m.to, Err: fs.ErrExist}
+	}
+	return os.Remove(m.to)
+}
+
+// symlink is os.Symlink, with an error that leaves out the target, which may be long.
+func symlink(target, to string) error {
+	err := os.Symlink(target, to)
+	var le *os.LinkError
+	if errors.As(err, &le) {
+		return &fs.PathError{Op: le.Op, Path: to, Err: le.Err}
 	}
 	return err
+}
+
+func sameFile(a, b string) bool {
+	fa, aerr := os.Lstat(a)
+	fb, berr := os.Lstat(b)
+	return aerr == nil && berr == nil && os.SameFile(fa, fb)
 }
 
 // dir makes a directory, at once or, when only some files are wanted, with the

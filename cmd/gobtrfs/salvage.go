@@ -20,7 +20,7 @@ const (
 
 // file copies the contents of a regular file; runs of zeros become holes.
 func (g *getter) file(m made) (err error) {
-	out, err := g.create(m.to)
+	out, err := os.OpenFile(m.to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, g.perm(0o666))
 	if err != nil {
 		return err
 	}
@@ -54,23 +54,6 @@ func tellUnproven(verb string, v *btrfs.Volume) {
 	if n := v.Unproven(); n > 0 {
 		fmt.Fprintf(os.Stderr, "gobtrfs %s: %d sectors of data were given as they are: no checksum proves them right\n", verb, n)
 	}
-}
-
-// create makes the file to, or empties it when it is a file that is there and
-// may be overwritten. Links are not followed.
-func (g *getter) create(to string) (*os.File, error) {
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, g.perm(0o666))
-	if !errors.Is(err, fs.ErrExist) {
-		return out, err
-	}
-	if !g.overwrite {
-		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s is there already and stays as it is (see --overwrite)\n", g.verb, plainText(to))
-		return nil, errSkipped
-	}
-	if fi, lerr := os.Lstat(to); lerr != nil || !fi.Mode().IsRegular() {
-		return nil, err
-	}
-	return os.OpenFile(to, os.O_WRONLY|os.O_TRUNC, 0)
 }
 
 // contents copies what can be read of one file.
