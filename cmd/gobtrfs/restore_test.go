@@ -102,6 +102,11 @@ func TestIgnoreChecksums(t *testing.T) {
 		t.Errorf("only %d files were compared\n%s", n, r.err)
 	}
 	fails(t, 0, []string{"no checksum proves"}, "get", "-q", "--ignore-checksums", image, "/", "-")
+	before := ok(t, "inspect", "dump-super", image)
+	fails(t, 1, []string{"checksum tree"}, "put", "-q", image, os.Args[0], "/new")
+	if after := ok(t, "inspect", "dump-super", image); after != before {
+		t.Errorf("a change that failed was committed:\n%s", after)
+	}
 }
 
 // wipe zeroes the root block of a tree in all its copies.
