@@ -237,7 +237,7 @@ func (f *File) readDir(tree treeFunc, n int, list *[]fs.DirEntry) error {
 			return fs.SkipAll
 		}
 		if !usableName(string(e.Name)) {
-			f.dirNext = e.Index + 1
+			f.listed(e)
 			bad = badName(f.node, e)
 			return nil
 		}
@@ -246,13 +246,19 @@ func (f *File) readDir(tree treeFunc, n int, list *[]fs.DirEntry) error {
 			return err
 		}
 		*list = append(*list, dirEntry{s: f.s, name: string(e.Name), typ: entryMode(e.Type), n: at})
-		f.dirNext = e.Index + 1
+		f.listed(e)
 		return nil
 	})
 	if err != nil && err != fs.SkipAll {
 		return err
 	}
 	return bad
+}
+
+// listed moves the position of a directory behind an entry.
+func (f *File) listed(e fstree.Entry) {
+	f.dirNext = e.Index + 1
+	f.dirDone = f.dirNext == 0 // there is no larger index
 }
 
 // usableName tells whether a name in a directory can be an element of a path: joined

@@ -234,6 +234,34 @@ func (w *walker) findParent(ctx context.Context, dir node, path string) (node, s
 	return at, base, nil
 }
 
+// findNew is findParent of what path leads to once all symbolic links are followed, a last one too that leads
+// nowhere: where a new file belongs.
+func (w *walker) findNew(ctx context.Context, at node, path string) (node, string, error) {
+	for {
+		dir, base, err := w.findParent(ctx, at, path)
+		if err != nil {
+			return node{}, "", err
+		}
+		n, kind, err := w.step(ctx, dir, base)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && kind != ondisk.FTSymlink {
+			return dir, base, nil
+		}
+		if err != nil {
+			return node{}, "", err
+		}
+		at = dir
+		path, err = w.readlink(ctx, n)
+		switch {
+		case err != nil:
+			return node{}, "", err
+		case strings.HasSuffix(path, "/"): // only a directory can be called so
+			return node{}, "", ErrIsDir
+		case strings.HasPrefix(path, "/"):
+			at, path = w.root, strings.TrimLeft(path, "/")
+		}
+	}
+}
+
 // validPath is fs.ValidPath for names that need not be UTF-8: a file system may
 // hold any.
 func validPath(p string) bool {

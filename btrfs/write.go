@@ -3,7 +3,6 @@ package btrfs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -59,20 +58,16 @@ func (s *Subvolume) inDir(op, name string, need transaction.Need, fn func(ctx co
 }
 
 // make makes an inode called name.
-func (s *Subvolume) make(op, name string, a fstree.Attr) (uint64, error) {
-	var ino uint64
-	err := s.inDir(op, name, needName, func(ctx context.Context, tx *transaction.Tx, _ *walker, t *fstree.Tree, dir node, base string) error {
-		var err error
-		ino, err = t.Create(ctx, dir.ino, []byte(base), a)
+func (s *Subvolume) make(op, name string, a fstree.Attr) error {
+	return s.inDir(op, name, needName, func(ctx context.Context, tx *transaction.Tx, _ *walker, t *fstree.Tree, dir node, base string) error {
+		_, err := t.Create(ctx, dir.ino, []byte(base), a)
 		return err
 	})
-	return ino, err
 }
 
 // Mkdir makes a directory.
 func (s *Subvolume) Mkdir(name string, perm fs.FileMode) error {
-	_, err := s.make("mkdir", name, fstree.Attr{Mode: modeDir | diskMode(perm)})
-	return err
+	return s.make("mkdir", name, fstree.Attr{Mode: modeDir | diskMode(perm)})
 }
 
 // MkdirAll makes a directory and the parents that are missing.
@@ -101,8 +96,7 @@ func (s *Subvolume) Symlink(target, name string) error {
 	if target == "" || strings.IndexByte(target, 0) >= 0 {
 		return pathErr("symlink", name, fs.ErrInvalid)
 	}
-	_, err := s.make("symlink", name, fstree.Attr{Mode: modeLink | 0o777, Target: []byte(target)})
-	return err
+	return s.make("symlink", name, fstree.Attr{Mode: modeLink | 0o777, Target: []byte(target)})
 }
 
 // Mknod makes a device, pipe or socket; mode is as Linux has it, type included.
@@ -116,8 +110,7 @@ func (s *Subvolume) Mknod(name string, mode uint32, dev Rdev) error {
 	if t := mode & modeType; t == modeChar || t == modeBlock {
 		a.Rdev = dev.disk()
 	}
-	_, err := s.make("mknod", name, a)
-	return err
+	return s.make("mknod", name, a)
 }
 
 // Link makes newname another name of the file oldname.
@@ -142,7 +135,7 @@ func (s *Subvolume) Remove(name string) error {
 			return err
 		}
 		if n.ino == rootIno && n.sub != dir.sub {
-			return fmt.Errorf("a subvolume is deleted as one: %w", fs.ErrPermission) // DeleteSubvolumes
+			return errIsSubvolume
 		}
 		it, err := w.inode(ctx, n)
 		if err != nil {
@@ -153,30 +146,6 @@ func (s *Subvolume) Remove(name string) error {
 		}
 		return t.Unlink(ctx, dir.ino, []byte(base))
 	})
-}
-
-// RemoveAll removes a file, or a directory with all that is in it. Subvolumes
-// inside are not removed: the call then fails.
-func (s *Subvolume) RemoveAll(name string) error {
-	fi, err := s.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if fi.IsDir() {
-		list, err := s.ReadDir(name)
-		if err != nil {
-			return err
-		}
-		for _, e := range list {
-			if err := s.RemoveAll(path.Join(name, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return s.Remove(name)
 }
 
 // Rename moves a file or directory, over newname if that is there.
@@ -296,7 +265,8 @@ func (s *Subvolume) WriteFile(name string, data []byte, perm fs.FileMode) error 
 }
 
 // OpenFile opens a file with the flags of package os: O_RDONLY, O_WRONLY,
-// O_RDWR, O_CREATE, O_EXCL, O_TRUNC and O_APPEND.
+// O_RDWR, O_CREATE, O_EXCL, O_TRUNC and O_APPEND. As in POSIX, O_CREATE makes what a
+// symbolic link names, and with O_EXCL it fails where a link is.
 func (s *Subvolume) OpenFile(name string, flag int, perm fs.FileMode) (*File, error) {
 	if flag&(os.O_WRONLY|os.O_RDWR) == 0 && flag&os.O_CREATE == 0 {
 		f, err := s.open(name)
@@ -334,10 +304,34 @@ func (s *Subvolume) openOrMake(name string, flag int, perm fs.FileMode) (*File, 
 	if !errors.Is(err, fs.ErrNotExist) || flag&os.O_CREATE == 0 {
 		return f, err
 	}
-	if _, err := s.make("open", name, fstree.Attr{Mode: modeFile | diskMode(perm)}); err != nil {
+	if err := s.makeFile(name, flag, perm); err != nil {
 		return nil, err
 	}
 	return s.open(name)
+}
+
+// makeFile makes an empty file; where name is a symbolic link that leads nowhere, it makes what the link
+// names, unless the flags have O_EXCL.
+func (s *Subvolume) makeFile(name string, flag int, perm fs.FileMode) error {
+	if !validPath(name) {
+		return fs.ErrInvalid
+	}
+	return s.inTx(needName, func(ctx context.Context, tx *transaction.Tx, w *walker) error {
+		find := w.findNew
+		if flag&os.O_EXCL != 0 {
+			find = w.findParent
+		}
+		dir, base, err := find(ctx, s.top, name)
+		if err != nil {
+			return err
+		}
+		t, err := writable(ctx, tx, dir.sub)
+		if err != nil {
+			return err
+		}
+		_, err = t.Create(ctx, dir.ino, []byte(base), fstree.Attr{Mode: modeFile | diskMode(perm)})
+		return err
+	})
 }
 
 // startWriting gives the file its writer.

@@ -44,25 +44,15 @@ func remove(ctx context.Context, s *btrfs.Subvolume, name string, recursive bool
 		return err
 	}
 	fi, err := s.Lstat(name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if !fi.IsDir() {
+	case !fi.IsDir():
 		return s.Remove(name)
-	}
-	if !recursive {
+	case !recursive:
 		return fmt.Errorf("/%s: %w (use -r)", name, btrfs.ErrIsDir)
 	}
-	list, err := s.ReadDir(name)
-	if err != nil {
-		return err
-	}
-	for _, e := range list {
-		if err := remove(ctx, s, path.Join(name, e.Name()), true); err != nil {
-			return err
-		}
-	}
-	return s.Remove(name)
+	return s.RemoveAllContext(ctx, name)
 }
 
 func mkdirCommand() *cobra.Command {
