@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +17,21 @@ import (
 )
 
 // rename puts name in place of old, as long, in the listing of its directory (what
-// the name's hash finds stays), and makes the checksum right again.
+// the name's hash finds stays).
 func rename(t *testing.T, image, old, name string) {
+	t.Helper()
+	damage(t, image, func(b ondisk.Block) {
+		for i := range b.NrItems() {
+			item := b.Item(i)
+			if at := bytes.Index(item, []byte(old)); at >= 0 && b.Key(i).Type == ondisk.TypeDirIndex {
+				copy(item[at:], name)
+			}
+		}
+	})
+}
+
+// damage changes the only leaf of the top-level subvolume, and makes the checksum right again.
+func damage(t *testing.T, image string, change func(b ondisk.Block)) {
 	t.Helper()
 	d, err := device.OpenFile(image, device.Options{})
 	must(t, err)
@@ -32,16 +46,10 @@ func rename(t *testing.T, image, old, name string) {
 	if root.Level() != 0 {
 		t.Fatal("the tree has more than one leaf")
 	}
-	b, found := ondisk.Block(bytes.Clone(root.Data())), false
-	for i := range b.NrItems() {
-		item := b.Item(i)
-		if at := bytes.Index(item, []byte(old)); at >= 0 && b.Key(i).Type == ondisk.TypeDirIndex {
-			copy(item[at:], name)
-			found = true
-		}
-	}
-	if !found {
-		t.Fatalf("no name %q", old)
+	b := ondisk.Block(bytes.Clone(root.Data()))
+	change(b)
+	if bytes.Equal(b, root.Data()) {
+		t.Fatal("nothing was changed")
 	}
 	checksum.Sum(v.CsumType(), b[:32], b[32:])
 	must(t, v.IO().Write(ctx, b.Bytenr(), b))
@@ -100,4 +108,27 @@ func TestHostileNamesInside(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDirectoryInItself: every verb that goes into directories comes out of one that is in itself.
+func TestDirectoryInItself(t *testing.T) {
+	src := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(src, "loop", "inner"), 0o755))
+	image := filepath.Join(testenv.Scratch(t), "v.img")
+	ok(t, "mkfs", "-q", "--size", "128M", "--rootdir", src, image)
+	damage(t, image, func(b ondisk.Block) {
+		for i := range b.NrItems() {
+			k := b.Key(i)
+			if (k.Type == ondisk.TypeDirItem || k.Type == ondisk.TypeDirIndex) && bytes.HasSuffix(b.Item(i), []byte("inner")) {
+				binary.LittleEndian.PutUint64(b.Item(i), k.Objectid)
+			}
+		}
+	})
+	r := fails(t, 1, []string{"inside itself"}, "ls", "-R", image)
+	if r.out != "loop\nloop/inner\n" {
+		t.Errorf("listed:\n%s", r.out)
+	}
+	fails(t, 1, []string{"inside itself"}, "ls", "-R", "--json", image)
+	fails(t, 1, []string{"inside itself"}, "rm", "-r", image, "/loop")
+	fails(t, 1, []string{"another name"}, "get", "-q", image, "/", filepath.Join(src, "out"))
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -89,6 +92,8 @@ func lsCommand() *cobra.Command {
 	var long, recursive bool
 	cmd := &cobra.Command{
 		Use: "ls TARGET [PATH…]", Short: "List files", Args: cobra.MinimumNArgs(1),
+		Long: "Lists files, each directory sorted by name. Of a directory with more than 65536 names the next 65536 are found by\n" +
+			"reading it again, so that memory stays bounded; -l aligns 4096 lines at a time.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
 			paths := args[1:]
@@ -96,7 +101,7 @@ func lsCommand() *cobra.Command {
 				paths = []string{"/"}
 			}
 			return withVolume(cmd.Context(), "ls", args[0], state.readOnly(), func(v *btrfs.Volume) error {
-				l := lister{ctx: cmd.Context(), out: &out, s: v.Top(), long: long, recursive: recursive, many: len(paths) > 1}
+				l := lister{ctx: cmd.Context(), out: &out, s: v.Top(), long: long, recursive: recursive, many: len(paths) > 1, most: mostSorted}
 				return l.run(paths)
 			})
 		},
@@ -109,32 +114,43 @@ func lsCommand() *cobra.Command {
 	return cmd
 }
 
-// lister is one run of ls.
+// lister is one run of ls. It prints as it goes: what it keeps does not grow with what it lists.
 type lister struct {
 	ctx                   context.Context
 	out                   *output
 	s                     *btrfs.Subvolume
 	long, recursive, many bool
-	all                   []entry
-	tw                    *tabwriter.Writer
+	most                  int // names of directories that are kept
+
+	w     *bufio.Writer
+	tw    *tabwriter.Writer
+	rows  int
+	array jsonArray
+	above []inodeID // directories on the way to what is listed
 }
 
+const (
+	listBuffer = 64 << 10
+	alignedAt  = 4096 // rows that are aligned with each other
+)
+
 func (l *lister) run(paths []string) error {
-	l.tw = tabwriter.NewWriter(l.out.w, 0, 8, 1, ' ', 0)
-	l.all = []entry{}
+	l.w = bufio.NewWriterSize(l.out.w, listBuffer)
+	l.tw = tabwriter.NewWriter(l.w, 0, 8, 1, ' ', 0)
+	l.array.w = l.w
 	var err error
 	for _, p := range paths {
 		if err = l.path(p); err != nil {
 			break
 		}
 	}
-	if err != nil && l.out.json {
-		return err // no document rather than a part of one
+	switch {
+	case !l.out.json:
+		return errors.Join(err, l.tw.Flush(), l.w.Flush())
+	case err != nil:
+		return err // no document, or one without an end, rather than what looks like all
 	}
-	if l.out.json {
-		return l.out.document(l.all)
-	}
-	return errors.Join(err, l.tw.Flush())
+	return errors.Join(l.array.end(), l.w.Flush())
 }
 
 func (l *lister) path(p string) error {
@@ -147,39 +163,68 @@ func (l *lister) path(p string) error {
 		return l.add(name, p, fi)
 	}
 	if l.many && !l.out.json {
-		fmt.Fprintf(l.tw, "%s:\n", textName(p))
+		if err := l.tw.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintf(l.w, "%s:\n", textName(p))
 	}
-	return l.dir(name, "")
+	return l.dir(name, "", fi)
 }
 
 // dir lists directory name; prefix is what is put before the names.
-func (l *lister) dir(name, prefix string) error {
-	list, lerr := l.s.ReadDir(name) // what can be listed is, before the error
-	for _, d := range list {
-		if err := l.ctx.Err(); err != nil {
-			return err
-		}
-		fi, err := d.Info()
-		if err != nil {
-			return err
-		}
-		full := path.Join(name, d.Name())
-		if err := l.add(full, prefix+d.Name(), fi); err != nil {
-			return err
-		}
-		if l.recursive && d.IsDir() {
-			if err := l.dir(full, prefix+d.Name()+"/"); err != nil {
+func (l *lister) dir(name, prefix string, fi fs.FileInfo) error {
+	st := fi.Sys().(btrfs.Stat)
+	id := inodeID{st.Subvolume, st.Inode}
+	if slices.Contains(l.above, id) {
+		return &btrfs.CorruptError{What: fmt.Sprintf("directory %d of subvolume %d", id.ino, id.sub), Slot: -1, Reason: "is inside itself"}
+	}
+	f, err := l.s.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	l.above = append(l.above, id)
+	defer func() { l.above = l.above[:len(l.above)-1] }()
+	d := &sortedDir{f: f, most: max(l.most/len(l.above), 1)}
+	for {
+		list, lerr := d.next()
+		for _, e := range list { // what can be listed is, before the error
+			if err := l.entry(name, prefix, e); err != nil {
 				return err
 			}
 		}
+		if lerr == io.EOF {
+			return nil
+		}
+		if lerr != nil {
+			return lerr
+		}
 	}
-	return lerr
+}
+
+// entry lists one name of directory dir.
+func (l *lister) entry(dir, prefix string, d fs.DirEntry) error {
+	if err := l.ctx.Err(); err != nil {
+		return err
+	}
+	fi, err := d.Info()
+	if err != nil {
+		return err
+	}
+	full := path.Join(dir, d.Name())
+	if err := l.add(full, prefix+d.Name(), fi); err != nil {
+		return err
+	}
+	if l.recursive && d.IsDir() {
+		return l.dir(full, prefix+d.Name()+"/", fi)
+	}
+	return nil
 }
 
 func (l *lister) add(name, shown string, fi fs.FileInfo) error {
 	if !l.long && !l.out.json {
-		fmt.Fprintln(l.tw, textName(shown))
-		return nil
+		_, err := fmt.Fprintln(l.w, textName(shown))
+		return err
 	}
 	e, err := makeEntry(l.s, name, shown, fi)
 	if err != nil {
@@ -190,8 +235,7 @@ func (l *lister) add(name, shown string, fi fs.FileInfo) error {
 			e.Path, e.Name = "/"+name, path.Base(name)
 			e.NameB64 = b64(e.Name)
 		}
-		l.all = append(l.all, e)
-		return nil
+		return l.array.add(e)
 	}
 	size := l.out.size(uint64(e.Size))
 	if e.Rdev != "" {
@@ -201,8 +245,13 @@ func (l *lister) add(name, shown string, fi fs.FileInfo) error {
 	if e.Target != nil {
 		text += " -> " + textName(*e.Target)
 	}
-	fmt.Fprintf(l.tw, "%s\t%d\t%d\t%d\t%s\t%s\t%s\n", fi.Mode(), e.Nlink, e.UID, e.GID, size, e.Mtime.Format("2006-01-02 15:04:05"), text)
-	return nil
+	if l.rows++; l.rows%alignedAt == 0 {
+		if err := l.tw.Flush(); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(l.tw, "%s\t%d\t%d\t%d\t%s\t%s\t%s\n", fi.Mode(), e.Nlink, e.UID, e.GID, size, e.Mtime.Format("2006-01-02 15:04:05"), text)
+	return err
 }
 
 func catCommand() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -74,6 +75,37 @@ func (o *output) document(v any) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// jsonArray prints an array as document does, one element at a time.
+type jsonArray struct {
+	w io.Writer
+	n int
+}
+
+func (a *jsonArray) add(v any) error {
+	var b bytes.Buffer
+	b.WriteString(",\n  ")
+	if a.n++; a.n == 1 {
+		b.Bytes()[0] = '['
+	}
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("  ", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := a.w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	return err
+}
+
+func (a *jsonArray) end() error {
+	text := "\n]\n"
+	if a.n == 0 {
+		text = "[]\n"
+	}
+	_, err := io.WriteString(a.w, text)
+	return err
 }
 
 // line prints an event.
