@@ -63,9 +63,6 @@ type getRules struct {
 	skip       map[uint64]bool // subvolumes to leave out
 }
 
-// inodeID tells inodes apart that belong to different subvolumes.
-type inodeID struct{ sub, ino uint64 }
-
 // getter copies files out of a volume. What the volume says is not trusted: a
 // name that leads elsewhere is refused, nothing is written through a link that
 // the volume holds.
@@ -73,7 +70,7 @@ type getter struct {
 	getRules
 	s        *btrfs.Subvolume
 	out      io.Writer
-	links    map[inodeID]string // where an inode with more than one name was put
+	links    linkSet
 	root     bool
 	progress *progress
 	bytes    uint64
@@ -84,7 +81,7 @@ type getter struct {
 
 func newGetter(cmd *cobra.Command, v *btrfs.Volume, rules getRules, quiet bool) *getter {
 	return &getter{
-		getRules: rules, s: v.Top(), out: cmd.OutOrStdout(), links: map[inodeID]string{},
+		getRules: rules, s: v.Top(), out: cmd.OutOrStdout(), links: linkSet{},
 		root: os.Geteuid() == 0, progress: newProgress(quiet), ctx: cmd.Context(),
 	}
 }
@@ -252,7 +249,7 @@ func (g *getter) make(m made) error {
 		}
 	}
 	id := inodeID{st.Subvolume, st.Inode}
-	first, linked := g.links[id]
+	first, linked := g.links.again(id)
 	if linked && sameFile(first, m.to) {
 		return errSkipped
 	}
@@ -265,9 +262,7 @@ func (g *getter) make(m made) error {
 	if err := g.makeKind(m); err != nil {
 		return err
 	}
-	if st.Nlink > 1 {
-		g.links[id] = m.to
-	}
+	g.links.put(id, m.to, uint64(st.Nlink))
 	return nil
 }
 

@@ -43,8 +43,8 @@ func (g *getter) contents(e *btrfs.WalkEntry, put func(p []byte, off int64) erro
 		g.progress.done()
 		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s: no checksum proves %d sectors of it right\n", g.verb, textName(e.Path), c.unproven)
 	}
-	if len(c.bad) > 0 {
-		g.report(fmt.Errorf("read %s: %s: %w", textName(e.Path), c.places(), c.why))
+	if c.places > 0 {
+		g.report(fmt.Errorf("read %s: %s: %w", textName(e.Path), c.lostText(), c.why))
 	}
 	return err
 }
@@ -66,9 +66,12 @@ type contents struct {
 
 	unproven int64 // sectors that no checksum proves right
 
-	bad [][2]int64 // places that could not be read, in order
-	why error      // what was wrong with the first
-	row int        // windows without a good byte, one after another
+	bad    [][2]int64 // the first places that could not be read
+	places int        // all of them
+	badSum int64      // bytes in them
+	badEnd int64      // of the last
+	why    error      // what was wrong with the first
+	row    int        // windows without a good byte, one after another
 }
 
 func (c *contents) copy() error {
@@ -179,26 +182,27 @@ func (c *contents) lost(from, to int64, why error) {
 			c.why = pe.Err
 		}
 	}
-	if n := len(c.bad); n > 0 && c.bad[n-1][1] == from {
-		c.bad[n-1][1] = to
-		return
+	c.badSum += to - from
+	if c.places == 0 || c.badEnd != from {
+		if c.places++; c.places <= mostPlaces {
+			c.bad = append(c.bad, [2]int64{from, to})
+		}
+	} else if c.places <= mostPlaces {
+		c.bad[c.places-1][1] = to
 	}
-	c.bad = append(c.bad, [2]int64{from, to})
+	c.badEnd = to
 }
 
-// places tells which bytes are lost.
-func (c *contents) places() string {
-	text, sum := "", int64(0)
-	for i, b := range c.bad {
-		sum += b[1] - b[0]
-		if i < mostPlaces {
-			text += fmt.Sprintf(" %d-%d", b[0], b[1]-1)
-		}
+// lostText tells which bytes are lost.
+func (c *contents) lostText() string {
+	text := ""
+	for _, b := range c.bad {
+		text += fmt.Sprintf(" %d-%d", b[0], b[1]-1)
 	}
-	if len(c.bad) > mostPlaces {
-		text += fmt.Sprintf(" and %d more places", len(c.bad)-mostPlaces)
+	if c.places > mostPlaces {
+		text += fmt.Sprintf(" and %d more places", c.places-mostPlaces)
 	}
-	return fmt.Sprintf("%d bytes could not be read and are left out, at%s", sum, text)
+	return fmt.Sprintf("%d bytes could not be read and are left out, at%s", c.badSum, text)
 }
 
 // sparseUnit is the size of the pieces that are left out when they are zero.

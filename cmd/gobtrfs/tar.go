@@ -60,8 +60,9 @@ func (t *tarer) entry(e *btrfs.WalkEntry, name string) error {
 		return filepath.SkipDir
 	}
 	if h.Typeflag == tar.TypeReg {
-		if ranges := t.ranges(e); ranges != nil {
-			return t.sparse(e, h, ranges)
+		if f := t.sparseFile(e); f != nil {
+			defer f.in.Close()
+			return t.sparse(e, h, f)
 		}
 	}
 	if err := t.w.WriteHeader(h); err != nil {
@@ -107,12 +108,12 @@ func (t *tarer) header(e *btrfs.WalkEntry, name string) (*tar.Header, error) {
 		return nil, errSkipped
 	}
 	id := inodeID{st.Subvolume, st.Inode}
-	if first, ok := t.links[id]; ok {
+	if first, ok := t.links.again(id); ok {
 		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 		return h, nil
 	}
-	if st.Nlink > 1 && !st.IsDir() {
-		t.links[id] = name
+	if !st.IsDir() {
+		t.links.put(id, name, uint64(st.Nlink))
 	}
 	return h, t.setXattrs(e, h)
 }

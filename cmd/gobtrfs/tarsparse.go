@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"iter"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -21,63 +23,133 @@ const (
 	fewestHole = 64 << 10 // bytes of holes for which the list is worth while
 )
 
-// ranges gives where a file has data; nil: it has hardly any holes, or they cannot be told.
-func (t *tarer) ranges(e *btrfs.WalkEntry) (list [][2]int64) {
+// ranger tells where a file has data.
+type ranger interface {
+	DataRanges(off int64) iter.Seq2[btrfs.Range, error]
+	io.Closer
+}
+
+// sparseFile is a file with holes. There may be any number of them, so the ranges are not kept: they are found three times, to know how long the list of
+// them will be, to write the list, and to write what is in them.
+type sparseFile struct {
+	in   ranger
+	size int64
+	n    int64 // ranges
+	list int64 // bytes of the list, padded
+	data int64 // bytes of the ranges
+}
+
+// sparseFile tells of a file that has holes worth a list; nil: of no other, nor where holes cannot be told. Who gets one closes it.
+func (t *tarer) sparseFile(e *btrfs.WalkEntry) *sparseFile {
 	if int64(e.Stat.Allocated) >= e.Stat.Size {
 		return nil
 	}
-	f, err := t.s.Open(e.Path)
+	in, err := t.s.OpenFile(e.Path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	in, ok := f.(*btrfs.File)
-	if !ok {
+	f := &sparseFile{in: in, size: e.Stat.Size}
+	if err := f.measure(); err != nil || f.size-f.data < fewestHole {
+		in.Close()
 		return nil
 	}
-	list = [][2]int64{}
-	holes := e.Stat.Size
-	for at := int64(0); at < e.Stat.Size; {
-		start, err := in.SeekData(at)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil
-		}
-		end, err := in.SeekHole(start)
-		if err != nil || end <= start {
-			return nil
-		}
-		end = min(end, e.Stat.Size)
-		list, at, holes = append(list, [2]int64{start, end}), end, holes-(end-start)
-	}
-	if holes < fewestHole {
-		return nil
-	}
-	return list
+	return f
 }
 
-// sparse writes a file with holes.
-func (t *tarer) sparse(e *btrfs.WalkEntry, h *tar.Header, ranges [][2]int64) error {
-	list := rangeList(ranges, h.Size)
-	stored := int64(len(list))
-	for _, r := range ranges {
-		stored += r[1] - r[0]
+// ranges gives the ranges in order; one without bytes at the end of a file that ends in a hole tells its size.
+func (f *sparseFile) ranges() iter.Seq2[btrfs.Range, error] {
+	return func(yield func(btrfs.Range, error) bool) {
+		end := int64(0)
+		for r, err := range f.in.DataRanges(0) {
+			r.To = min(r.To, f.size)
+			if r.From >= r.To && err == nil {
+				continue
+			}
+			if end = r.To; !yield(r, err) || err != nil {
+				return
+			}
+		}
+		if end < f.size {
+			yield(btrfs.Range{From: f.size, To: f.size}, nil)
+		}
 	}
-	head, err := sparseHeader(h, stored)
-	if err != nil {
-		return fmt.Errorf("%s: %w", textName(e.Path), err)
-	}
-	if err := t.w.Flush(); err != nil {
-		return err
-	}
-	for _, b := range [][]byte{head, list} {
-		if _, err := t.raw.Write(b); err != nil {
+}
+
+// measure finds out how long the list and the data are.
+func (f *sparseFile) measure() error {
+	c := &counter{w: io.Discard}
+	for r, err := range f.ranges() {
+		if err != nil {
+			return err
+		}
+		f.n++
+		f.data += r.To - r.From
+		if err := writeRange(c, r); err != nil {
 			return err
 		}
 	}
-	f := &rangesFile{w: t.raw, ranges: ranges}
+	n := int64(len(strconv.FormatInt(f.n, 10))) + 1 + c.n
+	f.list = (n + tarBlock - 1) / tarBlock * tarBlock
+	return nil
+}
+
+// writeRange writes a range as the list has it.
+func writeRange(w io.Writer, r btrfs.Range) error {
+	_, err := fmt.Fprintf(w, "%d\n%d\n", r.From, r.To-r.From)
+	return err
+}
+
+// counter counts what is written.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// writeList writes the list.
+func (f *sparseFile) writeList(w io.Writer) error {
+	c := &counter{w: w}
+	fmt.Fprintf(c, "%d\n", f.n)
+	for r, err := range f.ranges() {
+		if err != nil {
+			return err
+		}
+		if err := writeRange(c, r); err != nil {
+			return err
+		}
+	}
+	pad := f.list - c.n
+	if pad < 0 || pad >= tarBlock {
+		return fmt.Errorf("its holes changed while it was read")
+	}
+	_, err := w.Write(zeroUnit[:pad])
+	return err
+}
+
+// sparse writes a file with holes. An error is one of the stream, which is lost then.
+func (t *tarer) sparse(e *btrfs.WalkEntry, h *tar.Header, in *sparseFile) error {
+	stored := in.list + in.data
+	head, err := sparseHeader(h, stored)
+	if err == nil {
+		err = t.w.Flush()
+	}
+	if err == nil {
+		_, err = t.raw.Write(head)
+	}
+	if err == nil {
+		err = in.writeList(t.raw)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", textName(e.Path), err)
+	}
+	next, stop := iter.Pull2(in.ranges())
+	defer stop()
+	f := &rangesFile{w: t.raw, next: next}
 	if err := t.contents(e, f.put); err != nil {
 		return err
 	}
@@ -86,20 +158,6 @@ func (t *tarer) sparse(e *btrfs.WalkEntry, h *tar.Header, ranges [][2]int64) err
 	}
 	_, err = t.raw.Write(zeroUnit[:-stored&(tarBlock-1)])
 	return err
-}
-
-// rangeList is the list of ranges; one without bytes at the end of a file that ends in a hole tells its size.
-func rangeList(ranges [][2]int64, size int64) []byte {
-	if n := len(ranges); n == 0 || ranges[n-1][1] < size {
-		ranges = append(ranges[:n:n], [2]int64{size, size})
-	}
-	b := strconv.AppendInt(nil, int64(len(ranges)), 10)
-	for _, r := range ranges {
-		b = strconv.AppendInt(append(b, '\n'), r[0], 10)
-		b = strconv.AppendInt(append(b, '\n'), r[1]-r[0], 10)
-	}
-	b = append(b, '\n')
-	return append(b, zeroUnit[:-len(b)&(tarBlock-1)]...)
 }
 
 // sparseHeader is the header of a file with holes, of which stored bytes follow.
@@ -147,42 +205,48 @@ func nameSparse(head []byte) error {
 
 // rangesFile writes what a file has in its ranges, zeros where nothing is put.
 type rangesFile struct {
-	w      io.Writer
-	ranges [][2]int64 // what is left to write
+	w    io.Writer
+	next func() (btrfs.Range, error, bool) // gives the next range
+	r    btrfs.Range                       // what is left to write of this one
 }
 
 // put takes bytes at an offset, behind those before.
 func (f *rangesFile) put(p []byte, off int64) error {
-	for len(f.ranges) > 0 {
-		r := &f.ranges[0]
-		if err := f.zeros(r, min(off, r[1])); err != nil {
-			return err
-		}
-		if r[0] < r[1] {
-			skip := max(r[0]-off, 0) // in a hole
-			if skip >= int64(len(p)) {
-				return nil
-			}
-			p, off = p[skip:], off+skip
-			n, err := f.w.Write(p[:min(int64(len(p)), r[1]-off)])
-			if err != nil {
+	for {
+		if f.r.From == f.r.To {
+			r, err, more := f.next()
+			if err != nil || !more {
 				return err
 			}
-			p, off, r[0] = p[n:], off+int64(n), r[0]+int64(n)
+			f.r = r
 		}
-		if r[0] < r[1] {
+		if err := f.zeros(min(off, f.r.To)); err != nil {
+			return err
+		}
+		if f.r.From == f.r.To {
+			continue
+		}
+		skip := max(f.r.From-off, 0) // in a hole
+		if skip >= int64(len(p)) {
 			return nil
 		}
-		f.ranges = f.ranges[1:]
+		p, off = p[skip:], off+skip
+		n, err := f.w.Write(p[:min(int64(len(p)), f.r.To-off)])
+		if err != nil {
+			return err
+		}
+		p, off, f.r.From = p[n:], off+int64(n), f.r.From+int64(n)
+		if f.r.From < f.r.To {
+			return nil
+		}
 	}
-	return nil
 }
 
-// zeros writes zeros from the start of a range up to off.
-func (f *rangesFile) zeros(r *[2]int64, off int64) error {
-	for r[0] < off {
-		n, err := f.w.Write(zeroUnit[:min(off-r[0], sparseUnit)])
-		r[0] += int64(n)
+// zeros writes zeros from the start of the range up to off.
+func (f *rangesFile) zeros(off int64) error {
+	for f.r.From < off {
+		n, err := f.w.Write(zeroUnit[:min(off-f.r.From, sparseUnit)])
+		f.r.From += int64(n)
 		if err != nil {
 			return err
 		}
