@@ -33,3 +33,10 @@ func (s linkSet) again(id inodeID) (first string, ok bool) {
 	}
 	return f.name, true
 }
+
+// move makes name the one to link to, if more are to come.
+func (s linkSet) move(id inodeID, name string) {
+	if f, ok := s[id]; ok {
+		s[id] = firstName{name, f.left}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"strings"
 	"syscall"
@@ -70,6 +71,28 @@ func localXattrs(name string) (map[string][]byte, error) {
 		}
 	}
 	return out, nil
+}
+
+// localData gives the next range of a file, from off on, that may hold data. Behind the last one, and where
+// nothing is known of holes, it goes on for ever: reading tells where the file ends.
+func localData(in *os.File, off int64) (from, to int64) {
+	fd := int(in.Fd())
+	from, err := unix.Seek(fd, off, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) { // a hole up to the end
+		size, err := unix.Seek(fd, 0, unix.SEEK_END)
+		if err != nil {
+			size = off
+		}
+		return max(off, size), math.MaxInt64
+	}
+	if err != nil || from < off {
+		return off, math.MaxInt64
+	}
+	to, err = unix.Seek(fd, from, unix.SEEK_HOLE)
+	if err != nil || to <= from {
+		return from, math.MaxInt64
+	}
+	return from, to
 }
 
 // localStat reads what package os does not tell.

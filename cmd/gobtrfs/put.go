@@ -20,12 +20,13 @@ func putCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put TARGET LOCAL… PATH",
 		Short: "Copy files into a volume, recursively",
-		Long:  "Copies files into a volume, recursively, with modes, owners, times, xattrs, hard links and holes.\nEverything is committed at the end.",
-		Args:  cobra.MinimumNArgs(3),
+		Long: "Copies files into a volume, recursively, with modes, owners, times, xattrs, hard links and holes.\n" +
+			"Hard links that would cross the border of a subvolume become copies. Everything is committed at the end.",
+		Args: cobra.MinimumNArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			srcs, dest := args[1:len(args)-1], args[len(args)-1]
 			return withVolume(cmd.Context(), "put", args[0], btrfs.Options{}, func(v *btrfs.Volume) error {
-				p := &putter{s: v.Top(), links: map[inodeID]string{}, progress: newProgress(quiet), ctxErr: cmd.Context().Err}
+				p := &putter{s: v.Top(), links: linkSet{}, progress: newProgress(quiet), ctxErr: cmd.Context().Err}
 				defer p.progress.done()
 				return p.all(srcs, dest)
 			})
@@ -48,11 +49,15 @@ type localInfo struct {
 // putter copies files into a volume.
 type putter struct {
 	s        *btrfs.Subvolume
-	links    map[inodeID]string // where a file with more than one name was put
+	links    linkSet
+	copied   bool // it was told that hard links become copies
 	progress *progress
-	bytes    uint64
+	bytes    uint64 // read
 	ctxErr   func() error
 }
+
+// listedAtOnce is how many names of a directory outside the volume are read at once.
+const listedAtOnce = 1024
 
 func (p *putter) all(srcs []string, dest string) error {
 	name := rel(dest)
@@ -88,17 +93,34 @@ func (p *putter) one(src, to string) error {
 		return err
 	}
 	if fi.IsDir() {
-		list, err := os.ReadDir(src)
-		if err != nil {
+		if err := p.contents(src, to); err != nil {
 			return err
 		}
+	}
+	return p.attributes(src, to, fi, li, known)
+}
+
+// contents puts what is in a directory, in the order in which it is listed.
+func (p *putter) contents(src, to string) error {
+	dir, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for {
+		list, err := dir.ReadDir(listedAtOnce)
 		for _, e := range list {
 			if err := p.one(filepath.Join(src, e.Name()), path.Join(to, e.Name())); err != nil {
 				return err
 			}
 		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return p.attributes(src, to, fi, li, known)
 }
 
 func (p *putter) make(src, to string, fi fs.FileInfo, li localInfo, known bool) error {
@@ -109,12 +131,19 @@ func (p *putter) make(src, to string, fi fs.FileInfo, li localInfo, known bool) 
 		}
 		return err
 	}
-	if known && li.nlink > 1 {
+	if known {
 		id := inodeID{li.dev, li.ino}
-		if first, ok := p.links[id]; ok {
-			return p.again(first, to)
+		first, met := p.links.again(id)
+		if met {
+			err := p.again(first, to)
+			if !errors.Is(err, btrfs.ErrCrossDevice) {
+				return err
+			}
+			p.tellCopied(to)
+			p.links.move(id, to) // the next name may be beside this one
+		} else {
+			p.links.put(id, to, li.nlink)
 		}
-		p.links[id] = to
 	}
 	if fi.Mode().IsRegular() {
 		return p.file(src, to)
@@ -146,6 +175,15 @@ func (p *putter) again(first, to string) error {
 	return p.s.Link(first, to)
 }
 
+// tellCopied tells once that a subvolume border makes copies of hard links.
+func (p *putter) tellCopied(to string) {
+	if !p.copied {
+		p.progress.done()
+		fmt.Fprintf(os.Stderr, "gobtrfs put: /%s: its other names lie in another subvolume; such hard links become copies\n", textName(to))
+	}
+	p.copied = true
+}
+
 // clear removes what is in the way of something that cannot be written over, so that
 // the same put can be run again; directories stay.
 func (p *putter) clear(to string) error {
@@ -174,29 +212,43 @@ func (p *putter) file(src, to string) error {
 	return errors.Join(err, out.Close())
 }
 
+// copy copies the ranges of a file that may hold data, and what is behind its size by then.
 func (p *putter) copy(out *btrfs.File, in *os.File) error {
 	buf := make([]byte, 1<<20)
-	var off int64
-	for {
-		if err := p.ctxErr(); err != nil {
-			return err
-		}
-		n, rerr := io.ReadFull(in, buf)
-		if n > 0 && !isZeroAll(buf[:n]) {
-			if _, err := out.WriteAt(buf[:n], off); err != nil {
-				return err
-			}
-		}
-		off += int64(n)
-		p.bytes += uint64(n)
-		p.progress.tell(state{verb: "put", part: -1, bytes: p.bytes, text: iec(p.bytes)})
-		if rerr == io.EOF || rerr == io.ErrUnexpectedEOF {
+	for off := int64(0); ; {
+		from, to := localData(in, off)
+		n, err := p.copyRange(out, in, buf, from, to)
+		off = from + n
+		if err == io.EOF {
 			return out.Truncate(off)
 		}
-		if rerr != nil {
-			return rerr
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// copyRange copies [from, to) and tells how much of it is there; io.EOF when the file ends before to.
+func (p *putter) copyRange(out *btrfs.File, in io.ReaderAt, buf []byte, from, to int64) (n int64, err error) {
+	for from+n < to {
+		if err := p.ctxErr(); err != nil {
+			return n, err
+		}
+		b := buf[:min(int64(len(buf)), to-from-n)]
+		got, rerr := in.ReadAt(b, from+n)
+		if b = b[:got]; !isZeroAll(b) {
+			if _, err := out.WriteAt(b, from+n); err != nil {
+				return n, err
+			}
+		}
+		n += int64(got)
+		p.bytes += uint64(got)
+		p.progress.tell(state{verb: "put", part: -1, bytes: p.bytes, text: iec(p.bytes)})
+		if rerr != nil {
+			return n, rerr
+		}
+	}
+	return n, nil
 }
 
 func isZeroAll(b []byte) bool {
