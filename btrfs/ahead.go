@@ -13,6 +13,7 @@ import (
 const (
 	batchBytes = 4 << 20   // contents in one batch
 	batchItems = 2048      // entries and pieces of contents in one batch
+	batchAttrs = 4 << 20   // extended attributes in one batch; others are read when they are asked for
 	leastRoom  = 128 << 10 // with less a batch is full
 	listed     = 512       // names of a directory that are kept
 )
@@ -30,10 +31,10 @@ type ahead struct {
 	mu     sync.Mutex // held to plan a batch; guards what follows
 	root   string     // where to begin; "" when that was done
 	stack  []aheadDir
-	file   *aheadFile // not all of its contents are planned
-	done   bool       // all is planned
-	dirs   map[node]bool
-	linked map[node]bool // inodes with several names that were met
+	file   *aheadFile      // not all of its contents are planned
+	done   bool            // all is planned
+	dirs   map[node]bool   // directories that could be met again
+	linked map[node]uint32 // inodes with several names that were met, and how many of them were not
 }
 
 // aheadBatch is what one goroutine reads at once.
@@ -86,7 +87,7 @@ func newAhead(s *Subvolume, root string, opt WalkOptions) *ahead {
 	}
 	n := int(max(memory/batchBytes, 1))
 	a := &ahead{
-		s: s, opt: opt, root: root, dirs: map[node]bool{}, linked: map[node]bool{},
+		s: s, opt: opt, root: root, dirs: map[node]bool{}, linked: map[node]uint32{},
 		queue: make(chan *aheadBatch, n), free: make(chan *filedata.Batch, n),
 	}
 	for range n {

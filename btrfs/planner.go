@@ -15,6 +15,9 @@ import (
 // errMet is the error of a directory that a walk comes to a second time.
 var errMet = errors.New("the directory was met before under another name")
 
+// errTooMuch: the attributes of an entry are not read ahead.
+var errTooMuch = errors.New("too much for a batch")
+
 // planner finds out what belongs into one batch.
 type planner struct {
 	*ahead
@@ -23,6 +26,7 @@ type planner struct {
 	scan  *fstree.Scanner
 	from  treeFunc
 	trees map[ondisk.TreeID]*btree.Tree
+	attrs int // bytes of extended attributes in the batch
 }
 
 func newPlanner(a *ahead, b *aheadBatch, from treeFunc) *planner {
@@ -97,7 +101,7 @@ func (p *planner) begin(ctx context.Context) {
 	if root != "." {
 		n, err = p.w.find(ctx, n, root, false)
 	}
-	p.visit(ctx, n, &WalkEntry{Path: root, Name: baseName(root)}, err)
+	p.visit(ctx, n, nil, &WalkEntry{Path: root, Name: baseName(root)}, err)
 }
 
 func (p *planner) emit(e *WalkEntry) {
@@ -123,7 +127,7 @@ func (p *planner) next(ctx context.Context) {
 		x.Path = top.path + "/" + x.Name
 	}
 	n, err := p.w.enter(ctx, top.n, e)
-	p.visit(ctx, n, x, err)
+	p.visit(ctx, n, &place{top.n, e.Index}, x, err)
 }
 
 // list reads the next names of a directory.
@@ -145,8 +149,8 @@ func (p *planner) list(ctx context.Context, d *aheadDir) error {
 }
 
 // visit tells of an inode, unless it was not found because of err, and sees to it
-// that its contents, or what is in it, come next.
-func (p *planner) visit(ctx context.Context, n node, e *WalkEntry, err error) {
+// that its contents, or what is in it, come next. It was found at from; nil: the walk begins there.
+func (p *planner) visit(ctx context.Context, n node, from *place, e *WalkEntry, err error) {
 	var it ondisk.InodeItem
 	if err == nil {
 		it, err = p.inode(ctx, n, e)
@@ -154,7 +158,7 @@ func (p *planner) visit(ctx context.Context, n node, e *WalkEntry, err error) {
 	switch {
 	case err != nil:
 		e.Err = pathErr("lstat", e.Path, err)
-	case e.Stat.IsDir() && !n.stub && p.dirs[n]:
+	case e.Stat.IsDir() && !n.stub && p.met(ctx, n, from):
 		e.Err = pathErr("walk", e.Path, errMet)
 	case p.opt.Want != nil && !p.opt.Want(e):
 		return
@@ -163,7 +167,6 @@ func (p *planner) visit(ctx context.Context, n node, e *WalkEntry, err error) {
 	switch {
 	case e.Err != nil || n.stub:
 	case e.Stat.IsDir():
-		p.dirs[n] = true
 		p.stack = append(p.stack, aheadDir{n: n, path: e.Path, depth: e.Depth + 1})
 	case e.Stat.IsRegular() && !p.opt.NoContents && !p.again(n, e.Stat):
 		e.ahead = true
@@ -171,13 +174,39 @@ func (p *planner) visit(ctx context.Context, n node, e *WalkEntry, err error) {
 	}
 }
 
-// again tells whether an inode with several names was met before.
-func (p *planner) again(n node, st Stat) bool {
-	if st.Nlink < 2 {
-		return false
+// place is where a name stands.
+type place struct {
+	dir   node
+	index uint64
+}
+
+// met tells whether a directory was met before. A directory that says that it has one name, and that where it was found,
+// cannot be met in two places, so it need not be remembered; all others are, and where the walk begins.
+func (p *planner) met(ctx context.Context, n node, from *place) bool {
+	if from != nil && n.sub == from.dir.sub && n.ino != rootIno && !p.dirs[n] {
+		s, err := p.scanner(ctx, n.sub)
+		if err == nil {
+			if only, err := s.OnlyName(ctx, from.dir.ino, from.index); err == nil && only {
+				return false
+			}
+		}
 	}
-	again := p.linked[n]
-	p.linked[n] = true
+	met := p.dirs[n]
+	p.dirs[n] = true
+	return met
+}
+
+// again tells whether an inode with several names was met before. With the last of its names it is forgotten.
+func (p *planner) again(n node, st Stat) bool {
+	left, again := p.linked[n]
+	if !again {
+		left = st.Nlink
+	}
+	if left < 2 {
+		delete(p.linked, n)
+	} else {
+		p.linked[n] = left - 1
+	}
 	return again
 }
 
@@ -197,13 +226,18 @@ func (p *planner) inode(ctx context.Context, n node, e *WalkEntry) (it ondisk.In
 	}
 	e.Stat = statOf(n, it)
 	err = s.Xattrs(ctx, func(name string, value []byte) error {
+		if p.attrs += len(name) + len(value); p.attrs > batchAttrs {
+			return errTooMuch
+		}
 		if e.xattrs == nil {
 			e.xattrs = map[string][]byte{}
 		}
 		e.xattrs[name] = value
 		return nil
 	})
-	e.partial = err != nil
+	if e.partial = err != nil; e.partial {
+		e.xattrs = nil
+	}
 	if !e.Stat.IsSymlink() {
 		return it, nil
 	}

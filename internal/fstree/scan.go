@@ -45,6 +45,23 @@ func (s *Scanner) Inode(ctx context.Context, ino uint64) (ondisk.InodeItem, erro
 	return it, place(s.t, ino, err)
 }
 
+// OnlyName tells whether the inode itself says that it has one name, and that at index of
+// directory parent.
+func (s *Scanner) OnlyName(ctx context.Context, parent, index uint64) (bool, error) {
+	k := ondisk.Key{Objectid: s.ino, Type: ondisk.TypeInodeRef, Offset: parent}
+	n, is := 0, false
+	c, err := s.t.Seek(ctx, ondisk.Key{Objectid: s.ino, Type: ondisk.TypeInodeRef})
+	for ; err == nil && n < 2 && c.Valid() && c.Key().Objectid == s.ino && c.Key().Type <= ondisk.TypeInodeExtref; err = c.Next(ctx) {
+		refs, derr := ondisk.DecodeInodeRefs(c.Data())
+		if c.Key().Type != ondisk.TypeInodeRef || derr != nil || len(refs) != 1 {
+			return false, nil
+		}
+		n++
+		is = c.Key() == k && refs[0].Index == index
+	}
+	return is && n == 1, place(s.t, s.ino, err)
+}
+
 // Xattrs is ListXattr for the inode.
 func (s *Scanner) Xattrs(ctx context.Context, fn func(name string, value []byte) error) error {
 	k := ondisk.Key{Objectid: s.ino, Type: ondisk.TypeXattrItem}
