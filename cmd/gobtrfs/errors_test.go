@@ -242,3 +242,23 @@ func digest(t testing.TB, name string) ([]byte, os.FileInfo) {
 	must(t, errors.Join(err, serr, f.Close()))
 	return h.Sum(nil), fi
 }
+
+// TestLostOutput: what could not be printed is a failure, of commands too that print without asking.
+func TestLostOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	image := world(t)
+	for _, args := range []string{"stat % /etc", "check %", "ls %", "cat % /etc/hosts", "get -q % / -", "restore -D % NO", "filesystem show %", "subvolume list %", "version"} {
+		t.Run(args, func(t *testing.T) {
+			cmd := command(t, strings.Fields(strings.ReplaceAll(args, "%", image))...)
+			var stderr strings.Builder
+			cmd.Stdout, cmd.Stderr = full, &stderr
+			if cmd.Run(); cmd.ProcessState.ExitCode() != 1 || strings.Count(stderr.String(), "no space left") != 1 {
+				t.Errorf("%v: %s", cmd.ProcessState, stderr.String())
+			}
+		})
+	}
+}

@@ -27,7 +27,7 @@ func makeSpecial(to string, st btrfs.Stat) error {
 // widen makes the pipe that w may be hold more, so that fewer changes of process
 // carry the same bytes.
 func widen(w io.Writer) {
-	if f, ok := w.(*os.File); ok {
+	if f, ok := w.(interface{ Fd() uintptr }); ok {
 		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20) // advice
 	}
 }

@@ -42,7 +42,10 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	out := &standardOutput{file: os.Stdout}
+	root.SetOut(out)
+	cmd, err := root.ExecuteContextC(ctx)
+	err = out.checked(strings.TrimPrefix(cmd.CommandPath(), "gobtrfs "), err)
 	if err == nil {
 		return 0
 	}
