@@ -65,8 +65,8 @@ func TestMkfsRefusedLeavesNoTrace(t *testing.T) {
 		t.Errorf("the image became %v long: %v", fi.Size(), err)
 	}
 	fresh := filepath.Join(t.TempDir(), "new.img")
-	fails(t, 1, []string{"nonsense"}, "mkfs", "--size", "256M", "-d", "nonsense", fresh)
-	fails(t, 1, []string{"fewer than"}, "mkfs", "--size", "1M", fresh)
+	fails(t, 2, []string{"nonsense"}, "mkfs", "--size", "256M", "-d", "nonsense", fresh)
+	fails(t, 2, []string{"fewer than"}, "mkfs", "--size", "1M", fresh)
 	fails(t, 2, []string{"no size of a block"}, "mkfs", "--size", "256M", "-n", "4294983680", fresh)
 	if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file was left behind: %v", err)

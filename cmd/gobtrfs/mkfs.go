@@ -31,6 +31,11 @@ func mkfsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "mkfs TARGET", Short: "Make a volume", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for name, size := range map[string]sizeFlag{"size": f.size, "nodesize": node, "sectorsize": sector} {
+				if size == 0 && cmd.Flags().Changed(name) {
+					return usagef("mkfs: --%s: a size of 0 makes no sense", name)
+				}
+			}
 			if max(node, sector) > math.MaxInt32 {
 				return usagef("mkfs: %s is no size of a block", iec(uint64(max(node, sector))))
 			}

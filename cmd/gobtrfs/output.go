@@ -176,9 +176,6 @@ func (f *sizeFlag) String() string { return strconv.FormatUint(uint64(*f), 10) }
 func (f *sizeFlag) Type() string   { return "SIZE" }
 func (f *sizeFlag) Set(s string) error {
 	n, err := parseSize(s)
-	if err == nil && n == 0 {
-		return usagef("a size of 0 makes no sense")
-	}
 	*f = sizeFlag(n)
 	return err
 }

@@ -230,7 +230,7 @@ const (
 // deleteFlags are the options of subvolume delete.
 type deleteFlags struct {
 	dryRun, noDrop, ghosts, direct, quiet, verbose bool
-	budget                                         nthFlag
+	budget                                         int
 	rate                                           sizeFlag
 }
 
@@ -245,6 +245,9 @@ func subDeleteCommand() *cobra.Command {
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out.start(cmd)
+			if f.budget < 0 || f.budget > mostBudget {
+				return usagef("subvolume delete: --budget %d: from 1 to %d, or 0 to have it chosen", f.budget, mostBudget)
+			}
 			if f.rate > 0 && f.rate < leastRate {
 				return usagef("subvolume delete: --rate %d: at least %s a second", f.rate, iec(leastRate))
 			}
@@ -261,9 +264,8 @@ func subDeleteCommand() *cobra.Command {
 	fl.BoolVar(&f.dryRun, "dry-run", false, "change nothing; tell exactly what would be given back")
 	fl.BoolVar(&f.noDrop, "no-drop", false, "only unlink; the space comes back later")
 	fl.BoolVar(&f.ghosts, "ghosts", false, "finish subvolumes that were deleted earlier but not dropped")
-	f.budget.most = mostBudget
-	fl.Var(&f.budget, "budget", "tree blocks freed per commit (default: chosen)")
-	fl.Var(&f.rate, "rate", "free at most SIZE a second")
+	fl.IntVar(&f.budget, "budget", 0, "tree blocks freed per commit (0: chosen)")
+	fl.Var(&f.rate, "rate", "free at most SIZE a second (0: as fast as it goes)")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
 	fl.BoolVar(&f.direct, "direct", false, "read and write past the page cache (Linux)")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "print work counters")
@@ -294,7 +296,7 @@ func deleteSubvolumes(cmd *cobra.Command, v *btrfs.Volume, out *output, f delete
 	}
 	p := newProgressOf(out, f.quiet)
 	tell := func(r btrfs.DropReport) { p.tell(dropState(r, len(paths))) }
-	rep, err := v.Drop(ctx, btrfs.DropOptions{Budget: f.budget.n, Rate: uint64(f.rate), Progress: tell, Watch: tell})
+	rep, err := v.Drop(ctx, btrfs.DropOptions{Budget: f.budget, Rate: uint64(f.rate), Progress: tell, Watch: tell})
 	p.done()
 	if err != nil {
 		return err

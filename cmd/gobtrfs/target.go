@@ -62,7 +62,7 @@ func hint(target string, err error) error {
 		return fmt.Errorf("%w\nan older state may be readable: try --backup 2 (up to %d), or --forensic; gobtrfs restore gets the files out", err, backupRoots)
 	}
 	if errors.Is(err, btrfs.ErrChunks) || errors.Is(err, btrfs.ErrSuper) {
-		return fmt.Errorf("%w\ngobtrfs restore --forensic gets out what can be found", err)
+		return fmt.Errorf("%w\nto get out what can be found all the same: gobtrfs restore --forensic", err)
 	}
 	return err
 }
