@@ -32,8 +32,8 @@ race:
 
 cross:
 	@for p in $(CROSS); do echo "build for $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build ./... || exit 1; done
-	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./btrfs ./cmd/gobtrfs
-	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 $(GO) vet ./btrfs ./cmd/gobtrfs
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 $(GO) vet ./...
 
 fuzz:
 	bash test/fuzz.sh $(FUZZTIME)
