@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -111,7 +112,11 @@ func (g *getter) all(srcs []string, dest string) error {
 func (g *getter) result() error {
 	if data, blocks := g.s.Volume().Rescued(); data+blocks > 0 {
 		g.progress.done()
-		fmt.Fprintf(os.Stderr, "gobtrfs %s: damage that other copies made good: %d sectors of data, %d tree blocks\n", g.verb, data, blocks)
+		what := "damage"
+		if slices.ContainsFunc(g.s.Volume().Info().Devices, func(d btrfs.DeviceReport) bool { return d.Missing }) {
+			what = "what missing devices hold, and damage"
+		}
+		fmt.Fprintf(os.Stderr, "gobtrfs %s: %s that other copies made good: %d sectors of data, %d tree blocks\n", g.verb, what, data, blocks)
 	}
 	g.progress.done()
 	tellUnproven(g.verb, g.s.Volume())

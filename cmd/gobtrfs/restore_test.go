@@ -68,7 +68,7 @@ func TestRestore(t *testing.T) {
 		{"bad-raid5-data", nil, 0, nil},
 		{"bad-raid6-data", nil, 0, nil},
 		{"stale-raid1", nil, 0, nil},
-		{"deg-raid10", nil, 0, nil},
+		{"deg-raid10", nil, 0, []string{"what missing devices hold, and damage that other copies made good"}},
 		{"deg-raid5", nil, 0, nil},
 		{"deg-raid6", nil, 0, nil},
 		{"bad-super-primary", nil, 0, nil},
