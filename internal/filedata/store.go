@@ -3,6 +3,7 @@ package filedata
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -149,9 +150,8 @@ func (c *change) store(ctx context.Context, groups []group) ([][]fstree.Piece, e
 
 // diskRun is the data of extents that lie side by side on disk.
 type diskRun struct {
-	at     ondisk.Bytenr
-	data   []byte
-	copied bool
+	at   ondisk.Bytenr
+	data []byte
 }
 
 // joinExtents makes runs of extents, so that many small ones are written, and
@@ -161,18 +161,20 @@ func joinExtents(all [][]extent, chunks *chunk.Map) (out []diskRun) {
 		c, ok := chunks.Find(at)
 		return !ok || c.Logical == at
 	}
-	for _, list := range all {
-		for _, x := range list {
-			n := len(out) - 1
-			if n < 0 || out[n].at+ondisk.Bytenr(len(out[n].data)) != x.at || border(x.at) {
-				out = append(out, diskRun{at: x.at, data: x.disk})
-				continue
-			}
-			if !out[n].copied { // the first one's memory is not ours to append to
-				out[n].data, out[n].copied = append([]byte(nil), out[n].data...), true
-			}
-			out[n].data = append(out[n].data, x.disk...)
+	for list := slices.Concat(all...); len(list) > 0; {
+		n, size := 1, len(list[0].disk)
+		for n < len(list) && list[n].at == list[0].at+ondisk.Bytenr(size) && !border(list[n].at) {
+			size += len(list[n].disk)
+			n++
 		}
+		run := diskRun{at: list[0].at, data: list[0].disk}
+		if n > 1 {
+			run.data = make([]byte, 0, size)
+			for _, x := range list[:n] {
+				run.data = append(run.data, x.disk...)
+			}
+		}
+		out, list = append(out, run), list[n:]
 	}
 	return out
 }
