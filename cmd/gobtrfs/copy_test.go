@@ -265,6 +265,33 @@ func TestPutAgain(t *testing.T) {
 	}
 }
 
+// TestPutReplaces: what is there is replaced, so files that have become two since do not get the same contents, and
+// a symbolic link is not followed.
+func TestPutReplaces(t *testing.T) {
+	image, dir := small(t), t.TempDir()
+	a, b, from := filepath.Join(dir, "from/a"), filepath.Join(dir, "from/b"), filepath.Join(dir, "from")
+	must(t, os.Mkdir(from, 0o700))
+	write(t, a, "first")
+	must(t, os.Link(a, b))
+	ok(t, "put", image, from, "/")
+	must(t, os.Remove(b))
+	write(t, b, "second")
+	must(t, os.Chmod(b, 0o640))
+	write(t, filepath.Join(dir, "mine"), "mine")
+	ok(t, "put", image, filepath.Join(dir, "mine"), "/mine")
+	must(t, os.Symlink("../mine", filepath.Join(from, "c")))
+	ok(t, "put", image, filepath.Join(from, "c"), "/from/c")
+	must(t, os.Remove(filepath.Join(from, "c")))
+	write(t, filepath.Join(from, "c"), "third")
+	ok(t, "put", image, from, "/")
+	out := filepath.Join(dir, "out")
+	ok(t, "get", "-q", image, "/from", out)
+	same(t, describe(t, from), describe(t, out))
+	if text := ok(t, "cat", image, "/mine"); text != "mine" {
+		t.Errorf("a file elsewhere is now %q", text)
+	}
+}
+
 // TestGetAgain: what is there is replaced, not written into: files that have become two stay two, and a file that is linked
 // from elsewhere is left alone there.
 func TestGetAgain(t *testing.T) {

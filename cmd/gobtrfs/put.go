@@ -184,8 +184,8 @@ func (p *putter) tellCopied(to string) {
 	p.copied = true
 }
 
-// clear removes what is in the way of something that cannot be written over, so that
-// the same put can be run again; directories stay.
+// clear removes what is in the way, so that the same put can be run again, nothing that it is linked with changes,
+// and no link is followed; directories stay.
 func (p *putter) clear(to string) error {
 	fi, err := p.s.Lstat(to)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && fi.IsDir() {
@@ -204,6 +204,9 @@ func (p *putter) file(src, to string) error {
 		return err
 	}
 	defer in.Close()
+	if err := p.clear(to); err != nil {
+		return err
+	}
 	out, err := p.s.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
