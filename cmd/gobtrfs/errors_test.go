@@ -246,9 +246,10 @@ func digest(t testing.TB, name string) ([]byte, os.FileInfo) {
 // TestLostOutput: what could not be printed is a failure, of commands too that print without asking.
 func TestLostOutput(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
+	if err != nil && !testenv.CI() {
 		t.Skip(err)
 	}
+	must(t, err)
 	defer full.Close()
 	image := world(t)
 	for _, args := range []string{"stat % /etc", "check %", "ls %", "cat % /etc/hosts", "get -q % / -", "restore -D % NO", "filesystem show %", "subvolume list %", "version"} {
