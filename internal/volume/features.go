@@ -70,6 +70,9 @@ func (v *Volume) WriteProblem() error {
 	}
 	for id := range v.devs {
 		if _, ok := v.devItem(id); !ok {
+			if id == 0 { // Linux: BTRFS_DEV_REPLACE_DEVID
+				return refuseWriting("one of the devices is the target of a device replacement: let Linux finish or cancel it before the volume is written")
+			}
 			return &ondisk.CorruptError{What: "device items", Tree: ondisk.ChunkTree, Slot: -1, Reason: "a device has none", Got: id}
 		}
 	}
@@ -91,6 +94,8 @@ func (v *Volume) WriteProblem() error {
 		return refuseWriting("this is a dump of metadata: it can only be read")
 	case v.opt.BackupRoot >= 0 || v.opt.SuperCopy > 0:
 		return refuseWriting("a volume opened by a backup root or a copy of the superblock can only be read")
+	case v.opt.IgnoreDataChecksums:
+		return refuseWriting("a volume whose checksums are ignored can only be read")
 	}
 	return chunk.Laid(v.chunks.All(), sizes)
 }

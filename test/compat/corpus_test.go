@@ -31,7 +31,7 @@ var unreadable = map[string]string{
 var readOnly = map[string]string{
 	"squota": "simple-quota", "seed": "seeding", "sprout": "seeding", "stale-raid1": "behind", "deg-written": "missing",
 	"deg-raid1": "missing", "deg-raid1-first": "missing", "deg-raid10": "missing", "deg-raid1c3": "missing", "deg-raid1c4": "missing",
-	"deg-raid5": "missing", "deg-raid6": "missing", "balance-interrupted": "balance", "replace-interrupted": "replace",
+	"deg-raid5": "missing", "deg-raid6": "missing", "balance-interrupted": "balance", "replace-interrupted": "replacement",
 }
 
 // damaged are the volumes of the corpus that are sound neither before we write nor after: no good copy is left.
@@ -54,7 +54,8 @@ func TestWritten(t *testing.T) {
 				word, refused = readOnly[name]
 			}
 			if refused {
-				if err == nil || !strings.Contains(err.Error(), word) {
+				// The target is named too, and its name may hold the word.
+				if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), target, ""), word) {
 					t.Errorf("opened with error %v, want %q", err, word)
 				}
 				if err == nil {
