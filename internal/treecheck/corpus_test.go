@@ -88,7 +88,7 @@ func scan(t testing.TB, name string, see func(ondisk.Block, Context)) {
 			}
 			var serr error
 			if sb, serr = ondisk.DecodeSuper(buf[65536 : 65536+4096]); serr != nil {
-				t.Skip(serr)
+				t.Fatal(serr)
 			}
 			c = Context{
 				Nodesize: sb.Nodesize, Sectorsize: sb.Sectorsize, SuperGeneration: sb.Generation + 1, Incompat: sb.Incompat,
