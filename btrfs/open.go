@@ -48,6 +48,11 @@ type Options struct {
 	Forensic *ForensicOptions
 }
 
+// onlyReads tells whether the options ask for, or imply, that nothing is written.
+func (o Options) onlyReads() bool {
+	return o.ReadOnly || o.Backup > 0 || o.Forensic != nil || o.IgnoreDataChecksums
+}
+
 // ForensicOptions bound and watch the search of a forensic Open.
 type ForensicOptions = forensic.Options
 
@@ -66,7 +71,7 @@ const defaultCacheBytes = 64 << 20
 // is refused, and so are mounted block devices and volumes with features that
 // cannot be written yet (*UnsupportedError names them).
 func Open(ctx context.Context, target string, opt Options) (*Volume, error) {
-	opt.ReadOnly = opt.ReadOnly || opt.Backup > 0 || opt.Forensic != nil || opt.IgnoreDataChecksums
+	opt.ReadOnly = opt.onlyReads()
 	devs, err := openTarget(target, opt)
 	if err != nil {
 		return nil, err
@@ -106,7 +111,7 @@ func OpenDevices(ctx context.Context, devs []Device, opt Options) (*Volume, erro
 	if opt.CacheBytes == 0 {
 		opt.CacheBytes = defaultCacheBytes
 	}
-	opt.ReadOnly = opt.ReadOnly || opt.Forensic != nil || opt.IgnoreDataChecksums
+	opt.ReadOnly = opt.onlyReads()
 	vol, err := volume.Open(ctx, devs, volume.Options{
 		ReadOnly:   opt.ReadOnly,
 		CacheBytes: opt.CacheBytes,

@@ -260,12 +260,12 @@ func catCommand() *cobra.Command {
 		Use: "cat TARGET PATH…", Short: "Write files to standard output", Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withVolume(cmd.Context(), "cat", args[0], state.readOnly(), func(v *btrfs.Volume) error {
+				defer tellUnproven("cat", v) // of what was written before an error too
 				for _, p := range args[1:] {
 					if err := copyOut(cmd.Context(), cmd.OutOrStdout(), v.Top(), rel(p)); err != nil {
 						return err
 					}
 				}
-				tellUnproven("cat", v)
 				return nil
 			})
 		},

@@ -31,8 +31,8 @@ func mkfsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "mkfs TARGET", Short: "Make a volume", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for name, size := range map[string]sizeFlag{"size": f.size, "nodesize": node, "sectorsize": sector} {
-				if size == 0 && cmd.Flags().Changed(name) {
+			for _, name := range []string{"size", "nodesize", "sectorsize"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "0" {
 					return usagef("mkfs: --%s: a size of 0 makes no sense", name)
 				}
 			}
